@@ -1,0 +1,2 @@
+#![no_std]
+//! The packets between a device, plugin or microcontroller and the runtime.

@@ -1,0 +1,1 @@
+//! Each operation as the plainest loop that can be read as its definition.

@@ -1,0 +1,1 @@
+//! Sources of spikes, one file a system, each behind the trait `Source`.

@@ -1,0 +1,1 @@
+//! Recordings on disk; one type `Recording` for all of them.

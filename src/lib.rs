@@ -1,0 +1,14 @@
+//! NeuroHorizon: a real-time closed-loop brain–computer-interface runtime.
+//!
+//! Spikes come in from an acquisition system ([`acquire`]), go through lock-free rings into time bins, the network
+//! ([`model`]) predicts every unit's spike counts over a horizon, and the predictions go out over ZeroMQ ([`pipeline`]).
+//! [`data`] reads recordings, [`evaluate`] says how good predictions are, [`cli`] is the command line.
+//!
+//! Arrows point one way: `cli → {evaluate, pipeline} → {model, acquire, data} → kernels`.
+
+pub mod acquire;
+pub mod cli;
+pub mod data;
+pub mod evaluate;
+pub mod model;
+pub mod pipeline;

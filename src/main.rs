@@ -1,0 +1,3 @@
+//! The `neurohorizon` program.
+
+fn main() {}

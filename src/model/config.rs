@@ -1,0 +1,1 @@
+//! Sizes and variants of the network.
