@@ -340,7 +340,7 @@ impl Backend for ReferenceBackend {
         }
     }
 
-    fn rotate(&mut self, rotary: Rotary<'_, HostRotation>, mut x: ViewMut<'_, HostMatrix>) {
+    fn rotate(&mut self, rotary: Rotary<'_, HostRotation>, x: ViewMut<'_, HostMatrix>) {
         for i in 0..x.rows {
             let start = (x.row + i) * x.tensor.cols + x.col;
             rotate_row(

@@ -1,4 +1,16 @@
-//! The network, written once over `kernels::Backend`; its configuration; its checkpoints.
+//! The network, written once over [`kernels::Backend`]; its configuration; its checkpoints.
+//!
+//! [`checkpoint`] reads a file into named tensors, [`weights`] lays them out on a backend, [`network`] is the forward pass
+//! made of [`layers`] and [`feedback`]; [`build`] puts them together behind [`Inference`], which no longer knows the backend.
 
+pub mod build;
 pub mod checkpoint;
 pub mod config;
+pub mod feedback;
+pub mod layers;
+pub mod network;
+pub mod poisson;
+pub mod weights;
+
+pub use build::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
+pub use network::SessionPlan;

@@ -1,0 +1,131 @@
+//! `neurohorizon eval`: how well a checkpoint predicts a recording's future.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{print_json, progress_bar, CliError, ComputeArgs};
+use crate::data::Recording;
+use crate::evaluate::forward::{score, Spikes, WindowShape};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::{build, UnitMatch};
+
+/// Score a checkpoint's predictions of a recording's future
+///
+/// Windows stand on the grid of bins that begins with the first spike; the first history begins where the interval does,
+/// each further one a horizon later (see --stride-bins). Prints forward-prediction bits per spike against each unit's mean
+/// rate on the training data.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  neurohorizon eval model.ckpt session.npz\n  \
+                        neurohorizon eval model.safetensors session.nwb --from 0.5 --to 0.75 --json")]
+pub struct EvalArgs {
+    /// Checkpoint: a .ckpt of the reference model, or .safetensors
+    checkpoint: PathBuf,
+    /// Recording: .npz or .nwb
+    recording: PathBuf,
+    /// Start of the scored interval, as a fraction of the recording
+    #[arg(long, default_value_t = 0.8, value_name = "FRACTION")]
+    from: f64,
+    /// End of the scored interval, as a fraction of the recording
+    #[arg(long, default_value_t = 1.0, value_name = "FRACTION")]
+    to: f64,
+    /// Bins between windows [default: the horizon, so that every bin is predicted once]
+    #[arg(long, value_name = "BINS")]
+    stride_bins: Option<usize>,
+    /// Bins to predict [default: as the checkpoint was trained]
+    #[arg(long, value_name = "BINS")]
+    horizon_bins: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Print one JSON object: fp_bps, fp_bps_by_bin, n_windows, n_spikes, n_units, unknown_units, null, interval_s
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    fp_bps: Option<f64>,
+    fp_bps_by_bin: Vec<Option<f64>>,
+    n_windows: u64,
+    n_spikes: u64,
+    n_units: usize,
+    unknown_units: usize,
+    null: &'static str,
+    interval_s: [f64; 2],
+    backend: String,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
+    let checkpoint = Checkpoint::load(&args.checkpoint)?;
+    let recording = Recording::load(&args.recording)?;
+    let matched = UnitMatch::new(&checkpoint, &recording.unit_ids)?;
+    let mut options = args.compute.options();
+    options.bins = args.horizon_bins;
+    let mut network = build(&checkpoint, &matched.rows, &options)?;
+    let shape = WindowShape::new(network.config(), network.plan().bins);
+
+    let interval = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
+    let (times_ns, units) = recording.select(&matched.model_unit);
+    let spikes = Spikes {
+        times_ns: &times_ns,
+        units: &units,
+    };
+    let (null_log_rates, null) = match matched.null_log_rates(&checkpoint) {
+        Some(rates) => (rates, "checkpoint"),
+        None => {
+            let before = spikes.between(i64::MIN, interval.0);
+            let bins = (interval.0 - recording.first_spike_ns()) as f64 / shape.bin_ns as f64;
+            (mean_log_rates(before, matched.rows.len(), bins), "recording before the interval")
+        }
+    };
+    let bar = progress_bar(args.json, "windows");
+    let stride = args.stride_bins.unwrap_or(shape.bins);
+    let scored = score(network.as_mut(), spikes, &null_log_rates, interval, stride, |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+
+    let origin = recording.first_spike_ns();
+    let report = Report {
+        fp_bps: scored.overall(),
+        fp_bps_by_bin: scored.by_bin(),
+        n_windows: scored.windows(),
+        n_spikes: scored.spikes(),
+        n_units: matched.rows.len(),
+        unknown_units: matched.unknown(),
+        null,
+        interval_s: [(interval.0 - origin) as f64 * 1e-9, (interval.1 - origin) as f64 * 1e-9],
+        backend: network.describe(),
+    };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print_report(args, &report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// ln of each unit's mean count a bin; a silent unit counts as half a spike.
+fn mean_log_rates(spikes: Spikes<'_>, units: usize, bins: f64) -> Vec<f32> {
+    let mut counts = vec![0.0f64; units];
+    spikes.units.iter().for_each(|&unit| counts[unit as usize] += 1.0);
+    counts.iter().map(|&count| (count.max(0.5) / bins.max(1.0)).ln() as f32).collect()
+}
+
+fn print_report(args: &EvalArgs, report: &Report) {
+    let bits = |bits: Option<f64>| bits.map_or("no spikes".to_string(), |bits| format!("{bits:.6}"));
+    println!("{} on {}", args.checkpoint.display(), args.recording.display());
+    println!("backend          {}", report.backend);
+    println!("interval         {:.3} to {:.3} s after the first spike", report.interval_s[0], report.interval_s[1]);
+    println!("units            {} known to the checkpoint, {} not", report.n_units, report.unknown_units);
+    println!("windows          {}", report.n_windows);
+    println!("spikes predicted {}", report.n_spikes);
+    println!("null model       mean rates of the {}", report.null);
+    println!("fp-bps           {}", bits(report.fp_bps));
+    let by_bin: Vec<String> = report.fp_bps_by_bin.iter().map(|&bin| bits(bin)).collect();
+    println!("fp-bps by bin    {}", by_bin.join(" "));
+}

@@ -1,0 +1,234 @@
+//! From a checkpoint and a session's unit ids to a network on a chosen backend.
+
+use std::collections::HashMap;
+
+use kernels::reference::ReferenceBackend;
+use kernels::{Backend, BackendError, Precision};
+
+use super::checkpoint::Checkpoint;
+use super::config::ModelConfig;
+use super::network::{Network, SessionPlan};
+
+/// Spikes that a window may hold unless asked otherwise: 0.5 s of 300 units at an average of 50 spikes a second each.
+pub const DEFAULT_MAX_SPIKES: usize = 8192;
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// The fast CPU implementation.
+    #[default]
+    Cpu,
+    /// The plain loops that define every operation; slow.
+    Reference,
+}
+
+/// Choices that do not change the model.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// What computes.
+    pub backend: BackendKind,
+    /// Storage of the weights.
+    pub precision: Precision,
+    /// Threads of the CPU backend, the calling one included.
+    pub threads: usize,
+    /// Predicted bins; the checkpoint's own if `None`.
+    pub bins: Option<usize>,
+    /// Spikes that a window may hold.
+    pub max_spikes: usize,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        BuildOptions {
+            backend: BackendKind::Cpu,
+            precision: Precision::F32,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(2)),
+            bins: None,
+            max_spikes: DEFAULT_MAX_SPIKES,
+        }
+    }
+}
+
+/// A network that cannot be built as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// None of the units is in the checkpoint.
+    #[error(
+        "none of the {asked} units of this session is in the checkpoint, which knows {known} (its first is `{first}`, \
+         the session's first `{asked_first}`)"
+    )]
+    NoKnownUnit {
+        /// Units of the session.
+        asked: usize,
+        /// Its first id.
+        asked_first: String,
+        /// Units of the checkpoint.
+        known: usize,
+        /// Its first id.
+        first: String,
+    },
+    /// A unit is named twice.
+    #[error("unit `{0}` appears twice in this session")]
+    DuplicateUnit(String),
+    /// More bins than the checkpoint has queries for, or none.
+    #[error("a horizon of {asked} bins is asked for; this checkpoint can predict 1 to {most}")]
+    Horizon {
+        /// Bins asked for.
+        asked: usize,
+        /// `max_pred_bins`.
+        most: usize,
+    },
+    /// No thread.
+    #[error("the CPU backend needs at least one thread and takes at most {most}, not {asked}")]
+    Threads {
+        /// Threads asked for.
+        asked: usize,
+        /// Largest number taken.
+        most: usize,
+    },
+}
+
+/// Which of a session's units a checkpoint knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitMatch {
+    /// For every unit of the session, its number among the known ones.
+    pub model_unit: Vec<Option<u32>>,
+    /// Rows of `unit_emb` of the known ones, in the session's order.
+    pub rows: Vec<usize>,
+    /// Ids of the known ones.
+    pub ids: Vec<String>,
+}
+
+impl UnitMatch {
+    /// Looks every id up in the checkpoint.
+    pub fn new(checkpoint: &Checkpoint, session_ids: &[String]) -> Result<Self, BuildError> {
+        let rows_by_id: HashMap<&str, usize> =
+            checkpoint.unit_ids.iter().enumerate().skip(1).map(|(row, id)| (id.as_str(), row)).collect();
+        let mut matched = UnitMatch {
+            model_unit: Vec::with_capacity(session_ids.len()),
+            rows: Vec::new(),
+            ids: Vec::new(),
+        };
+        let mut seen = std::collections::HashSet::new();
+        for id in session_ids {
+            if !seen.insert(id) {
+                return Err(BuildError::DuplicateUnit(id.clone()));
+            }
+            matched.model_unit.push(rows_by_id.get(id.as_str()).map(|&row| {
+                matched.rows.push(row);
+                matched.ids.push(id.clone());
+                (matched.rows.len() - 1) as u32
+            }));
+        }
+        if matched.rows.is_empty() {
+            return Err(BuildError::NoKnownUnit {
+                asked: session_ids.len(),
+                asked_first: session_ids.first().cloned().unwrap_or_default(),
+                known: rows_by_id.len(),
+                first: checkpoint.unit_ids.get(1).cloned().unwrap_or_default(),
+            });
+        }
+        Ok(matched)
+    }
+
+    /// Units of the session that the checkpoint does not know.
+    pub fn unknown(&self) -> usize {
+        self.model_unit.iter().filter(|unit| unit.is_none()).count()
+    }
+
+    /// ln of each known unit's mean count a bin on the training data, where the checkpoint has them.
+    pub fn null_log_rates(&self, checkpoint: &Checkpoint) -> Option<Vec<f32>> {
+        let rates = checkpoint.null_log_rates.as_ref()?;
+        Some(self.rows.iter().map(|&row| rates[row]).collect())
+    }
+}
+
+/// A network whose backend is chosen at run time. See [`Network`] for what each does.
+pub trait Inference: Send {
+    /// The backend, for people.
+    fn describe(&self) -> String;
+    /// Sizes and variant.
+    fn config(&self) -> &ModelConfig;
+    /// What it was built for.
+    fn plan(&self) -> &SessionPlan;
+    /// See [`Network::encode`].
+    fn encode(&mut self, times_s: &[f64], units: &[u32]);
+    /// See [`Network::generate`].
+    fn generate(&mut self);
+    /// See [`Network::teacher_force`].
+    fn teacher_force(&mut self, counts: &[f32]);
+    /// See [`Network::log_rates`].
+    fn log_rates(&mut self, out: &mut [f32]) -> Result<(), BackendError>;
+    /// See [`Network::latents`].
+    fn latents(&mut self, out: &mut [f32]) -> Result<(), BackendError>;
+    /// L and D.
+    fn latent_shape(&self) -> (usize, usize);
+}
+
+impl<B> Inference for Network<B>
+where
+    B: Backend + Send,
+{
+    fn describe(&self) -> String {
+        Network::describe(self)
+    }
+    fn config(&self) -> &ModelConfig {
+        Network::config(self)
+    }
+    fn plan(&self) -> &SessionPlan {
+        Network::plan(self)
+    }
+    fn encode(&mut self, times_s: &[f64], units: &[u32]) {
+        Network::encode(self, times_s, units);
+    }
+    fn generate(&mut self) {
+        Network::generate(self);
+    }
+    fn teacher_force(&mut self, counts: &[f32]) {
+        Network::teacher_force(self, counts);
+    }
+    fn log_rates(&mut self, out: &mut [f32]) -> Result<(), BackendError> {
+        Network::log_rates(self, out)
+    }
+    fn latents(&mut self, out: &mut [f32]) -> Result<(), BackendError> {
+        Network::latents(self, out)
+    }
+    fn latent_shape(&self) -> (usize, usize) {
+        Network::latent_shape(self)
+    }
+}
+
+/// Threads that the CPU backend takes at most.
+const MOST_THREADS: usize = 64;
+
+/// Builds the network for the units at `unit_rows` of the checkpoint.
+pub fn build(
+    checkpoint: &Checkpoint,
+    unit_rows: &[usize],
+    options: &BuildOptions,
+) -> Result<Box<dyn Inference>, BuildError> {
+    let bins = options.bins.unwrap_or_else(|| checkpoint.config.bins());
+    let most = checkpoint.config.max_pred_bins;
+    if !(1..=most).contains(&bins) {
+        return Err(BuildError::Horizon { asked: bins, most });
+    }
+    if !(1..=MOST_THREADS).contains(&options.threads) {
+        return Err(BuildError::Threads {
+            asked: options.threads,
+            most: MOST_THREADS,
+        });
+    }
+    let plan = SessionPlan {
+        unit_rows: unit_rows.to_vec(),
+        bins,
+        max_spikes: options.max_spikes,
+        precision: options.precision,
+    };
+    Ok(match options.backend {
+        BackendKind::Reference => Box::new(Network::new(ReferenceBackend, checkpoint, plan)),
+        BackendKind::Cpu => {
+            Box::new(Network::new(ReferenceBackend, checkpoint, plan))
+        }
+    })
+}

@@ -1,0 +1,105 @@
+//! The project's own checkpoints: safetensors, configuration and ids in the metadata.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use super::{Checkpoint, HostTensor, Reason, Stored};
+use crate::model::config::ModelConfig;
+
+/// Marks the metadata as this project's.
+const FORMAT: &str = "neurohorizon-1";
+
+/// Tensor that holds the null log rates.
+const NULL_RATES: &str = "null_rate_lookup";
+
+/// Reads a file's bytes. `hash` is the file's.
+pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| Reason::Archive(error.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| Reason::Archive(error.to_string()))?;
+    let metadata = header.metadata().as_ref().ok_or(Reason::Missing("metadata"))?;
+    if metadata.get("format").map(String::as_str) != Some(FORMAT) {
+        return Err(Reason::Missing("the metadata `format` of a NeuroHorizon checkpoint"));
+    }
+    let text = |key: &'static str| metadata.get(key).ok_or(Reason::Metadata(key, "is missing".into()));
+    let ids = |key: &'static str| -> Result<Vec<String>, Reason> {
+        serde_json::from_str(text(key)?).map_err(|error| Reason::Metadata(key, error.to_string()))
+    };
+    let number = |key: &'static str| -> Result<u64, Reason> {
+        text(key)?.parse().map_err(|_| Reason::Metadata(key, "is no whole number".into()))
+    };
+    let config: serde_json::Value =
+        serde_json::from_str(text("config")?).map_err(|error| Reason::Metadata("config", error.to_string()))?;
+
+    let mut tensors = BTreeMap::new();
+    let mut stored = Stored::F32;
+    for (name, view) in file.iter() {
+        let data = match view.dtype() {
+            Dtype::F32 => {
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            Dtype::F16 => {
+                stored = Stored::F16;
+                view.data().chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+            }
+            other => {
+                return Err(Reason::Tensor {
+                    name: name.to_string(),
+                    reason: format!("is stored as {other:?}, expected F32 or F16"),
+                })
+            }
+        };
+        let shape = view.shape().to_vec();
+        tensors.insert(name.to_string(), HostTensor { shape, data });
+    }
+    let null_log_rates = tensors.remove(NULL_RATES).map(|tensor| tensor.data);
+    Ok(Checkpoint {
+        config: ModelConfig::from_json(&config)?,
+        tensors,
+        unit_ids: ids("unit_ids")?,
+        session_ids: ids("session_ids")?,
+        null_log_rates,
+        epoch: number("epoch")?,
+        global_step: number("global_step")?,
+        hash,
+        stored,
+        unused: Vec::new(),
+    })
+}
+
+/// The file's bytes. With [`Stored::F16`] matrices are rounded to FP16; vectors, frequencies and null rates stay FP32.
+pub(super) fn write(checkpoint: &Checkpoint, stored: Stored) -> Result<Vec<u8>, Reason> {
+    let null = checkpoint.null_log_rates.as_ref().map(|rates| HostTensor {
+        shape: vec![rates.len()],
+        data: rates.clone(),
+    });
+    let named = checkpoint.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let encoded: Vec<(&str, &[usize], Dtype, Vec<u8>)> = named
+        .chain(null.as_ref().map(|tensor| (NULL_RATES, tensor)))
+        .map(|(name, tensor)| {
+            let (dtype, bytes) = if stored == Stored::F16 && tensor.shape.len() > 1 {
+                let halves = tensor.data.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes());
+                (Dtype::F16, halves.collect())
+            } else {
+                (Dtype::F32, tensor.data.iter().flat_map(|x| x.to_le_bytes()).collect())
+            };
+            (name, tensor.shape.as_slice(), dtype, bytes)
+        })
+        .collect();
+    let views = encoded
+        .iter()
+        .map(|(name, shape, dtype, bytes)| Ok((*name, TensorView::new(*dtype, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|error| Reason::Archive(error.to_string()))?;
+    let json = |value: &Vec<String>| serde_json::Value::from(value.clone()).to_string();
+    let metadata = HashMap::from([
+        ("format".to_string(), FORMAT.to_string()),
+        ("config".to_string(), checkpoint.config.to_json().to_string()),
+        ("unit_ids".to_string(), json(&checkpoint.unit_ids)),
+        ("session_ids".to_string(), json(&checkpoint.session_ids)),
+        ("epoch".to_string(), checkpoint.epoch.to_string()),
+        ("global_step".to_string(), checkpoint.global_step.to_string()),
+    ]);
+    safetensors::serialize(views, Some(metadata)).map_err(|error| Reason::Archive(error.to_string()))
+}

@@ -1,0 +1,539 @@
+//! The forward pass: spikes → latents → log rates, written once over [`Backend`].
+//!
+//! What depends on the session's units only is computed once, in [`Network::new`]: keys and values of every (unit, token
+//! type), queries of the latents, the unit's part of the head and of the feedback encoder. What depends on the past bins
+//! only is cached while generating. Neither changes the numbers beyond the order of sums.
+
+use kernels::{
+    Activation, AngleRounding, Attention, Backend, BackendError, LinearArgs, Map, Mask, Matrix, Precision, Rotary,
+};
+
+use super::checkpoint::Checkpoint;
+use super::config::{Decoder, ModelConfig};
+use super::feedback::UnitFeedback;
+use super::layers::add_linear;
+use super::weights::Weights;
+
+/// Log rates are clamped to ± this.
+pub const LOG_RATE_LIMIT: f32 = 10.0;
+
+/// Rows of the token-type embedding that are used: spike, start, end.
+const TOKEN_TYPES: usize = 3;
+
+/// What a network is built for.
+#[derive(Debug, Clone)]
+pub struct SessionPlan {
+    /// Rows of the checkpoint's `unit_emb` that are this session's units, in order.
+    pub unit_rows: Vec<usize>,
+    /// Predicted bins, at most the checkpoint's `max_pred_bins`.
+    pub bins: usize,
+    /// Spikes that a window may hold.
+    pub max_spikes: usize,
+    /// Storage of the weights.
+    pub precision: Precision,
+}
+
+/// The network with one session's units on one backend.
+pub struct Network<B: Backend> {
+    backend: B,
+    config: ModelConfig,
+    plan: SessionPlan,
+    weights: Weights<B>,
+    session: Session<B>,
+    buffers: Buffers<B>,
+}
+
+/// What depends on the session's units, and nothing that changes from window to window.
+struct Session<B: Backend> {
+    /// `[N, D]`.
+    units: B::Tensor,
+    /// A bin in which nobody fired, `[N, 1]`.
+    silence: B::Tensor,
+    /// Keys and values of every token, `[3N, 2W]`, row `type · N + unit`.
+    token_key_value: B::Tensor,
+    /// Queries of the latents of one step, `[P, W]`.
+    latent_query: B::Tensor,
+    /// Row of the latent embedding for each of the L latents.
+    latent_rows: B::Rows,
+    latent_rotation: B::Rotation,
+    bin_rotation: B::Rotation,
+    /// `[T·K]` rows, the time of a memory slot for each of its tokens.
+    memory_rotation: B::Rotation,
+    /// The units' part of the head's first layer, `[N, D/2]`.
+    head_units: B::Tensor,
+    feedback: UnitFeedback<B>,
+}
+
+/// Everything that a window writes.
+struct Buffers<B: Backend> {
+    token_rows: B::Rows,
+    token_rotation: B::Rotation,
+    /// `token_rows` on the host: start and end of every unit, then the spikes.
+    token_rows_host: Vec<u32>,
+    /// `[L, D]`.
+    latents: B::Tensor,
+    /// `[L, 3W]`.
+    qkv: B::Tensor,
+    /// `[max(L, T), W]`.
+    query: B::Tensor,
+    attended: B::Tensor,
+    /// `[max(L, T), 4D]`.
+    hidden: B::Tensor,
+    /// A decoder layer's keys (rotated) and values of the latents, `[L, 2W]`.
+    latent_key_value: Vec<B::Tensor>,
+    /// A decoder layer's keys (rotated) and values of the memory, `[T·K, 2W]`; empty without a memory.
+    memory_key_value: Vec<B::Tensor>,
+    /// A decoder layer's rotated queries and keys, and values, of the bins so far, `[T, 3W]`.
+    bin_qkv: Vec<B::Tensor>,
+    /// What the feedback encoder made for each bin, `[T, D]` or `[T·K, D]`.
+    feedback: B::Tensor,
+    /// `[T, D]`.
+    bins: B::Tensor,
+    /// `[T, D/2]` each.
+    bin_half: B::Tensor,
+    head_bins: B::Tensor,
+    /// `[T·N, D/2]`, `[T·N, D/4]`.
+    head_hidden: B::Tensor,
+    head_quarter: B::Tensor,
+    /// `[T·N, 1]`: before and after the clamp.
+    raw_log_rates: B::Tensor,
+    log_rates: B::Tensor,
+    /// Counts that are fed back, `[T·N, 1]`.
+    counts: B::Tensor,
+}
+
+/// An inner width that serves both kinds of attention.
+fn scratch_width(config: &ModelConfig) -> usize {
+    config.cross_heads.max(config.self_heads) * config.dim_head
+}
+
+impl<B: Backend> Session<B> {
+    fn new(backend: &mut B, checkpoint: &Checkpoint, weights: &Weights<B>, plan: &SessionPlan) -> Self {
+        let config = &checkpoint.config;
+        let (dim, n) = (config.dim, plan.unit_rows.len());
+        let table = &checkpoint.tensors["unit_emb.weight"].data;
+        let rows: Vec<f32> = plan
+            .unit_rows
+            .iter()
+            .flat_map(|&row| &table[row * dim..(row + 1) * dim])
+            .copied()
+            .collect();
+        let units = backend.tensor(n, dim, &rows);
+
+        let mut tokens = backend.zeros(TOKEN_TYPES * n, dim);
+        let types = weights.token_types.row_block(0, TOKEN_TYPES);
+        backend.outer_add(types, units.view(), Activation::Identity, tokens.view_mut());
+        let width = weights.encoder.width;
+        let mut token_key_value = backend.zeros(TOKEN_TYPES * n, 2 * width);
+        weights.encoder.to_kv.apply(backend, tokens.view(), token_key_value.view_mut());
+        let mut latent_query = backend.zeros(weights.latents.rows(), width);
+        weights.encoder.to_q.apply(backend, weights.latents.view(), latent_query.view_mut());
+
+        let latent_times = config.latent_times();
+        let mut latent_rows = backend.rows(latent_times.len());
+        backend.set_rows(&mut latent_rows, &config.latent_rows());
+        let mut latent_rotation = backend.rotation(latent_times.len(), &weights.omega);
+        backend.set_rotation(&mut latent_rotation, 0, &latent_times, AngleRounding::F32);
+
+        let centres: Vec<f64> = config.bin_centres(plan.bins).iter().map(|&t| f64::from(t)).collect();
+        let mut bin_rotation = backend.rotation(plan.bins, &weights.omega);
+        backend.set_rotation(&mut bin_rotation, 0, &centres, AngleRounding::F32);
+        let slots = plan.bins * weights.feedback.memory_tokens();
+        let mut memory_rotation = backend.rotation(slots, &weights.omega);
+        if slots > 0 {
+            // A local slot carries the time of the bin that its counts came from; its first slot is dealt with apart.
+            let shift = usize::from(config.decoder == Decoder::LocalPredictionMemory);
+            let times: Vec<f64> = (0..slots)
+                .map(|row| centres[(row / weights.feedback.memory_tokens()).saturating_sub(shift)])
+                .collect();
+            backend.set_rotation(&mut memory_rotation, 0, &times, AngleRounding::F32);
+        }
+
+        let mut unit_half = backend.zeros(n, dim / 2);
+        let mut head_units = backend.zeros(n, dim / 2);
+        let plain = LinearArgs::default();
+        backend.linear(units.view(), &weights.head.unit_proj, plain, unit_half.view_mut());
+        let plain = LinearArgs::default();
+        backend.linear(unit_half.view(), &weights.head.from_unit, plain, head_units.view_mut());
+
+        let feedback = weights.feedback.prepare(backend, &units);
+        Session {
+            units,
+            silence: backend.zeros(n, 1),
+            token_key_value,
+            latent_query,
+            latent_rows,
+            latent_rotation,
+            bin_rotation,
+            memory_rotation,
+            head_units,
+            feedback,
+        }
+    }
+}
+
+impl<B: Backend> Buffers<B> {
+    fn new(backend: &mut B, config: &ModelConfig, weights: &Weights<B>, plan: &SessionPlan) -> Self {
+        let (dim, n, bins) = (config.dim, plan.unit_rows.len(), plan.bins);
+        let latents = config.latent_times().len();
+        let (cross_width, self_width) = (weights.encoder.width, config.self_heads * config.dim_head);
+        let tokens = 2 * n + plan.max_spikes;
+        let memory = weights.feedback.memory_tokens();
+        let rows = latents.max(bins);
+
+        let mut token_rotation = backend.rotation(tokens, &weights.omega);
+        let ends: Vec<f64> = (0..n).flat_map(|_| [0.0, config.history_s()]).collect();
+        backend.set_rotation(&mut token_rotation, 0, &ends, AngleRounding::F32);
+        let mut token_rows_host = Vec::with_capacity(tokens);
+        token_rows_host.extend((0..n as u32).flat_map(|unit| [n as u32 + unit, 2 * n as u32 + unit]));
+
+        let layers = 0..config.dec_depth;
+        let buffers = Buffers {
+            token_rows: backend.rows(tokens),
+            token_rotation,
+            token_rows_host,
+            latents: backend.zeros(latents, dim),
+            qkv: backend.zeros(latents, 3 * self_width),
+            query: backend.zeros(rows, scratch_width(config)),
+            attended: backend.zeros(rows, scratch_width(config)),
+            hidden: backend.zeros(rows, 4 * dim),
+            latent_key_value: layers.clone().map(|_| backend.zeros(latents, 2 * cross_width)).collect(),
+            memory_key_value: layers
+                .clone()
+                .filter(|_| memory > 0)
+                .map(|_| backend.zeros(bins * memory, 2 * cross_width))
+                .collect(),
+            bin_qkv: layers.map(|_| backend.zeros(bins, 3 * self_width)).collect(),
+            feedback: backend.zeros(bins * weights.feedback.rows(), dim),
+            bins: backend.zeros(bins, dim),
+            bin_half: backend.zeros(bins, dim / 2),
+            head_bins: backend.zeros(bins, dim / 2),
+            head_hidden: backend.zeros(bins * n, dim / 2),
+            head_quarter: backend.zeros(bins * n, dim / 4),
+            raw_log_rates: backend.zeros(bins * n, 1),
+            log_rates: backend.zeros(bins * n, 1),
+            counts: backend.zeros(bins * n, 1),
+        };
+        let heads = config.cross_heads.max(config.self_heads);
+        backend.reserve(rows.max(bins * n), tokens.max(latents), heads, config.dim_head, 4 * dim);
+        buffers
+    }
+}
+
+/// What the decoder reads, and how far it is.
+#[derive(Clone, Copy)]
+struct Step {
+    /// First bin.
+    first: usize,
+    /// Bins computed together.
+    bins: usize,
+    /// First of them whose log rates are wanted.
+    emit_from: usize,
+}
+
+impl<B: Backend> Network<B> {
+    /// Lays the weights out, computes the session's tables and takes every buffer.
+    ///
+    /// # Panics
+    /// If the plan names no unit, a row that the checkpoint lacks, or more bins than it has queries for: callers check
+    /// outside input first (see [`super::build()`]).
+    pub fn new(mut backend: B, checkpoint: &Checkpoint, plan: SessionPlan) -> Self {
+        let config = checkpoint.config.clone();
+        assert!(!plan.unit_rows.is_empty() && (1..=config.max_pred_bins).contains(&plan.bins));
+        let weights = Weights::new(&mut backend, checkpoint, plan.precision);
+        let session = Session::new(&mut backend, checkpoint, &weights, &plan);
+        let buffers = Buffers::new(&mut backend, &config, &weights, &plan);
+        Network {
+            backend,
+            config,
+            plan,
+            weights,
+            session,
+            buffers,
+        }
+    }
+
+    /// The backend, for people.
+    pub fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    /// Sizes and variant.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What it was built for.
+    pub fn plan(&self) -> &SessionPlan {
+        &self.plan
+    }
+
+    /// Turns the window's spikes into latents and the decoder's keys and values of them. `times_s` are seconds from the
+    /// start of the history window, `units` numbers within the session, as many of each; at most the plan's spikes.
+    pub fn encode(&mut self, times_s: &[f64], units: &[u32]) {
+        let Network {
+            backend,
+            config,
+            plan,
+            weights,
+            session,
+            buffers,
+        } = self;
+        assert!(times_s.len() == units.len() && units.len() <= plan.max_spikes);
+        let ends = 2 * plan.unit_rows.len();
+        buffers.token_rows_host.truncate(ends);
+        buffers.token_rows_host.extend_from_slice(units);
+        backend.set_rows(&mut buffers.token_rows, &buffers.token_rows_host);
+        backend.set_rotation(&mut buffers.token_rotation, ends, times_s, AngleRounding::F32);
+
+        let (rows, width) = (buffers.latents.rows(), weights.encoder.width);
+        let latent_rotary = Rotary {
+            rotation: &session.latent_rotation,
+            first: 0,
+        };
+        let x = &mut buffers.latents;
+        backend.gather(weights.latents.view(), &session.latent_rows, x.view_mut());
+        let tokens = session.token_key_value.rows();
+        let args = Attention {
+            query: session.latent_query.view(),
+            query_rows: Some(&session.latent_rows),
+            query_rotary: Some(latent_rotary),
+            key: session.token_key_value.block(0, tokens, 0, width),
+            value: session.token_key_value.block(0, tokens, width, width),
+            key_rows: Some(&buffers.token_rows),
+            key_rotary: Some(Rotary {
+                rotation: &buffers.token_rotation,
+                first: 0,
+            }),
+            rotate_value: true,
+            heads: config.cross_heads,
+            mask: Mask::All,
+        };
+        backend.attention(args, buffers.attended.block_mut(0, rows, 0, width));
+        let attended = buffers.attended.block(0, rows, 0, width);
+        add_linear(backend, attended, &weights.encoder.to_out, x.view_mut());
+        weights.encoder_ffn.apply(backend, x, rows, &mut buffers.hidden);
+
+        for layer in &weights.processor {
+            let (qkv, attended) = (&mut buffers.qkv, &mut buffers.attended);
+            layer.attention.apply_rotating_values(backend, x, latent_rotary, qkv, attended);
+            layer.ffn.apply(backend, x, rows, &mut buffers.hidden);
+        }
+        for (layer, key_value) in weights.decoder.iter().zip(&mut buffers.latent_key_value) {
+            layer.cross.keys_and_values(backend, x.view(), latent_rotary, key_value, 0);
+        }
+    }
+
+    /// Log rates of every bin, each fed with its own earlier predictions; after [`encode`](Self::encode).
+    pub fn generate(&mut self) {
+        let bins = self.plan.bins;
+        if !self.weights.feedback.is_some() && self.config.causal {
+            // Nothing is fed back, so that one pass gives what one by one would.
+            return self.decode(Step {
+                first: 0,
+                bins,
+                emit_from: 0,
+            });
+        }
+        for t in 0..bins {
+            if t == 0 {
+                self.first_feedback(false);
+            } else {
+                self.feed_back_prediction(t - 1);
+                self.encode_feedback(t, t - 1);
+            }
+            // Without the causal mask an earlier bin changes with every later one: the prefix is computed anew.
+            let first = if self.config.causal { t } else { 0 };
+            self.decode(Step {
+                first,
+                bins: t + 1 - first,
+                emit_from: t,
+            });
+        }
+    }
+
+    /// Log rates of every bin, bin `t` fed with the given counts of bin `t − 1`; after [`encode`](Self::encode).
+    /// `counts` `[T, N]`.
+    pub fn teacher_force(&mut self, counts: &[f32]) {
+        self.backend.upload(counts, self.buffers.counts.view_mut());
+        self.first_feedback(true);
+        for t in 1..self.plan.bins {
+            self.encode_feedback(t, t - 1);
+        }
+        self.decode(Step {
+            first: 0,
+            bins: self.plan.bins,
+            emit_from: 0,
+        });
+    }
+
+    /// Copies the log rates out, `[T, N]`.
+    pub fn log_rates(&mut self, out: &mut [f32]) -> Result<(), BackendError> {
+        self.backend.download(self.buffers.log_rates.view(), out)
+    }
+
+    /// Copies the processor's output out, `[L, D]`.
+    pub fn latents(&mut self, out: &mut [f32]) -> Result<(), BackendError> {
+        self.backend.download(self.buffers.latents.view(), out)
+    }
+
+    /// L and D.
+    pub fn latent_shape(&self) -> (usize, usize) {
+        (self.buffers.latents.rows(), self.buffers.latents.cols())
+    }
+
+    /// What bin 0 gets, which has no bin before it: zeros, but that `query_aug` encodes a zero count when the true counts
+    /// are fed (as the reference does while training).
+    fn first_feedback(&mut self, teacher_forced: bool) {
+        let Network {
+            backend,
+            config,
+            weights,
+            session,
+            buffers,
+            ..
+        } = self;
+        if !weights.feedback.is_some() {
+            return;
+        }
+        let rows = weights.feedback.rows();
+        let memory = weights.feedback.memory_tokens() > 0;
+        let out = buffers.feedback.row_block_mut(0, rows);
+        if memory || !teacher_forced {
+            backend.fill(0.0, out);
+        } else {
+            let silence = session.silence.view();
+            weights.feedback.encode(backend, &session.units, &mut session.feedback, silence, out);
+        }
+        if memory {
+            write_memory(backend, config, weights, session, buffers, 0);
+        }
+    }
+
+    /// The expected counts of a predicted bin become the counts that are fed back.
+    fn feed_back_prediction(&mut self, bin: usize) {
+        let n = self.plan.unit_rows.len();
+        let rates = self.buffers.log_rates.row_block(bin * n, n);
+        self.backend.map(Map::Exp, rates, self.buffers.counts.row_block_mut(bin * n, n));
+    }
+
+    /// Encodes the counts of bin `from` for bin `t`.
+    fn encode_feedback(&mut self, t: usize, from: usize) {
+        let Network {
+            backend,
+            config,
+            plan,
+            weights,
+            session,
+            buffers,
+        } = self;
+        if !weights.feedback.is_some() {
+            return;
+        }
+        let (n, rows) = (plan.unit_rows.len(), weights.feedback.rows());
+        let counts = buffers.counts.row_block(from * n, n);
+        let out = buffers.feedback.row_block_mut(t * rows, rows);
+        weights.feedback.encode(backend, &session.units, &mut session.feedback, counts, out);
+        if weights.feedback.memory_tokens() > 0 {
+            write_memory(backend, config, weights, session, buffers, t);
+        }
+    }
+
+    /// Runs the decoder and the head over some bins; those before them are in the caches.
+    fn decode(&mut self, step: Step) {
+        let Network {
+            backend,
+            config,
+            plan,
+            weights,
+            session,
+            buffers,
+        } = self;
+        let Step { first, bins, emit_from } = step;
+        let end = first + bins;
+        let x = &mut buffers.bins;
+        backend.copy(weights.bin_queries.row_block(first, bins), false, x.row_block_mut(0, bins));
+        let memory_tokens = weights.feedback.memory_tokens();
+        if weights.feedback.is_some() && memory_tokens == 0 {
+            backend.copy(buffers.feedback.row_block(first, bins), true, x.row_block_mut(0, bins));
+        }
+        let rotary = Rotary {
+            rotation: &session.bin_rotation,
+            first,
+        };
+        let memory_mask = if config.decoder == Decoder::LocalPredictionMemory {
+            Mask::Local {
+                first,
+                keys_per_query: memory_tokens,
+            }
+        } else {
+            Mask::Causal {
+                first,
+                keys_per_query: memory_tokens,
+            }
+        };
+        for (i, layer) in weights.decoder.iter().enumerate() {
+            let (query, attended) = (&mut buffers.query, &mut buffers.attended);
+            let latents = buffers.latent_key_value[i].view();
+            layer.cross.apply(backend, x, bins, rotary, latents, Mask::All, query, attended);
+            if let Some(memory) = &layer.memory {
+                let slots = buffers.memory_key_value[i].row_block(0, end * memory_tokens);
+                memory.apply(backend, x, bins, rotary, slots, memory_mask, query, attended);
+            }
+            let cache = &mut buffers.bin_qkv[i];
+            let rotation = &session.bin_rotation;
+            layer.own.apply_cached(backend, x, first, bins, rotation, config.causal, cache, attended);
+            layer.ffn.apply(backend, x, bins, &mut buffers.hidden);
+        }
+
+        let (skipped, emitted, n) = (emit_from - first, end - emit_from, plan.unit_rows.len());
+        let head = &weights.head;
+        let plain = LinearArgs::default();
+        let bin_half = &mut buffers.bin_half;
+        backend.linear(x.row_block(skipped, emitted), &head.bin_proj, plain, bin_half.row_block_mut(0, emitted));
+        let plain = LinearArgs::default();
+        let head_bins = &mut buffers.head_bins;
+        backend.linear(bin_half.row_block(0, emitted), &head.from_bin, plain, head_bins.row_block_mut(0, emitted));
+        let rows = emitted * n;
+        let hidden = buffers.head_hidden.row_block_mut(0, rows);
+        backend.outer_add(head_bins.row_block(0, emitted), session.head_units.view(), Activation::Gelu, hidden);
+        let args = LinearArgs {
+            activation: Activation::Gelu,
+            ..LinearArgs::default()
+        };
+        let hidden = buffers.head_hidden.row_block(0, rows);
+        backend.linear(hidden, &head.hidden, args, buffers.head_quarter.row_block_mut(0, rows));
+        let plain = LinearArgs::default();
+        let quarter = buffers.head_quarter.row_block(0, rows);
+        let raw = buffers.raw_log_rates.row_block_mut(0, rows);
+        backend.linear(quarter, &head.output, plain, raw);
+        let clamped = buffers.log_rates.row_block_mut(emit_from * n, rows);
+        backend.map(Map::Clamp(LOG_RATE_LIMIT), buffers.raw_log_rates.row_block(0, rows), clamped);
+    }
+}
+
+/// Keys and values of memory slot `t` for every decoder layer.
+fn write_memory<B: Backend>(
+    backend: &mut B,
+    config: &ModelConfig,
+    weights: &Weights<B>,
+    session: &Session<B>,
+    buffers: &mut Buffers<B>,
+    t: usize,
+) {
+    let tokens = weights.feedback.memory_tokens();
+    let row = t * tokens;
+    let rotary = Rotary {
+        rotation: &session.memory_rotation,
+        first: row,
+    };
+    for (layer, key_value) in weights.decoder.iter().zip(&mut buffers.memory_key_value) {
+        let Some(memory) = &layer.memory else { continue };
+        let slot = buffers.feedback.row_block(row, tokens);
+        memory.keys_and_values(backend, slot, rotary, key_value, row);
+        if t == 0 && config.decoder == Decoder::LocalPredictionMemory {
+            // The reference gives the first local slot an embedding of zeros (cosine too), so that its keys vanish.
+            backend.fill(0.0, key_value.block_mut(0, tokens, 0, memory.width));
+        }
+    }
+}
