@@ -272,15 +272,6 @@ pub enum Map {
     Clamp(f32),
 }
 
-/// How an angle `t·ω` is rounded before its sine and cosine are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AngleRounding {
-    /// The product in FP64: spike and latent times.
-    F64,
-    /// Time and product rounded to FP32, as the reference model does with its bin times.
-    F32,
-}
-
 /// A device that failed; the CPU backends never return it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendError(pub String);
@@ -331,8 +322,10 @@ pub trait Backend {
     fn download(&mut self, x: View<'_, Self::Tensor>, out: &mut [f32]) -> Result<(), BackendError>;
     /// Replaces the list; at most its capacity.
     fn set_rows(&mut self, rows: &mut Self::Rows, values: &[u32]);
-    /// Sets the angles of rows `first ..` to `times[i] · omega`, times in seconds.
-    fn set_rotation(&mut self, rotation: &mut Self::Rotation, first: usize, times: &[f64], rounding: AngleRounding);
+    /// Sets the angles of rows `first ..` to `times[i] · omega`, times in seconds. The time and the product are rounded to
+    /// FP32, as in the reference model (an angle of 6e4 rad then has a step of 0.004 rad: exactness means rounding alike);
+    /// its sine and cosine are good to FP32 at any angle.
+    fn set_rotation(&mut self, rotation: &mut Self::Rotation, first: usize, times: &[f64]);
 
     // ---- operations ----------------------------------------------------------------------------------------------
 

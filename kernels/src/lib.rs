@@ -7,6 +7,6 @@ pub mod cpu;
 pub mod reference;
 
 pub use backend::{
-    Activation, AngleRounding, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Mask, Matrix, Norm,
-    Precision, Rotary, View, ViewMut, LAYER_NORM_EPSILON,
+    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Mask, Matrix, Norm, Precision, Rotary,
+    View, ViewMut, LAYER_NORM_EPSILON,
 };

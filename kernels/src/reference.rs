@@ -3,8 +3,8 @@
 //! Sums run in FP64 and are rounded once, so that this backend is the more exact side of every comparison. Slow on purpose.
 
 use crate::backend::{
-    Activation, AngleRounding, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Precision,
-    Rotary, View, ViewMut, LAYER_NORM_EPSILON,
+    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Precision, Rotary, View,
+    ViewMut, LAYER_NORM_EPSILON,
 };
 
 /// The definition of every operation.
@@ -224,14 +224,11 @@ impl Backend for ReferenceBackend {
         rows.extend_from_slice(values);
     }
 
-    fn set_rotation(&mut self, rotation: &mut HostRotation, first: usize, times: &[f64], rounding: AngleRounding) {
+    fn set_rotation(&mut self, rotation: &mut HostRotation, first: usize, times: &[f64]) {
         let pairs = rotation.omega.len();
         for (i, &t) in times.iter().enumerate() {
             for (j, &omega) in rotation.omega.iter().enumerate() {
-                let angle = match rounding {
-                    AngleRounding::F64 => t * f64::from(omega),
-                    AngleRounding::F32 => f64::from(t as f32 * omega),
-                };
+                let angle = f64::from(t as f32 * omega);
                 rotation.cos[(first + i) * pairs + j] = angle.cos() as f32;
                 rotation.sin[(first + i) * pairs + j] = angle.sin() as f32;
             }

@@ -15,11 +15,17 @@ fn all_cases_pass(folder: &Path, backend: BackendKind, precision: Precision, thr
     };
     let tolerance = Tolerance::of(precision);
     let names = cases(folder).expect("the folder holds cases");
-    let reports: Vec<_> = names.iter().map(|name| check(folder, name, &options, tolerance)).collect();
+    let reports: Vec<_> = names
+        .iter()
+        .map(|name| check(folder, name, &options, tolerance))
+        .collect();
     for report in &reports {
         println!("{report:?}");
     }
-    assert!(reports.iter().all(|report| report.ok), "{backend:?} {precision:?}: a case is beyond {tolerance:?}");
+    assert!(
+        reports.iter().all(|report| report.ok),
+        "{backend:?} {precision:?}: a case is beyond {tolerance:?}"
+    );
 }
 
 #[test]

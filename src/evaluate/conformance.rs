@@ -103,7 +103,10 @@ impl Expected {
         let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| fail(error.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
-        let unit_ids = metadata.metadata().as_ref().and_then(|metadata| metadata.get("unit_ids"));
+        let unit_ids = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get("unit_ids"));
         let unit_ids = unit_ids.ok_or_else(|| fail("the metadata has no `unit_ids`".into()))?;
         let raw = |name: &str, dtype: Dtype| -> Result<&[u8], ConformanceError> {
             let tensor = tensors.tensor(name).map_err(|error| fail(error.to_string()))?;
@@ -126,12 +129,17 @@ impl Expected {
         let unit_ids: Vec<String> =
             serde_json::from_str(unit_ids).map_err(|error| fail(format!("`unit_ids`: {error}")))?;
         let spike_units = integers("spike_units")?.into_iter().map(|unit| {
-            let known = u32::try_from(unit).ok().filter(|&unit| (unit as usize) < unit_ids.len());
+            let known = u32::try_from(unit)
+                .ok()
+                .filter(|&unit| (unit as usize) < unit_ids.len());
             known.ok_or_else(|| fail(format!("`spike_units` names unit {unit} of {}", unit_ids.len())))
         });
         Ok(Expected {
             spike_units: spike_units.collect::<Result<_, _>>()?,
-            spike_times: eight("spike_times", Dtype::F64)?.into_iter().map(f64::from_le_bytes).collect(),
+            spike_times: eight("spike_times", Dtype::F64)?
+                .into_iter()
+                .map(f64::from_le_bytes)
+                .collect(),
             target_unit_index: integers("target_unit_index")?,
             target_counts: floats("target_counts")?,
             latents: floats("latents")?,
@@ -171,9 +179,7 @@ pub fn check(folder: &Path, name: &str, options: &BuildOptions, tolerance: Toler
             teacher_forced_max_abs: Some(teacher_forced),
             generated_max_abs: Some(generated),
             latents_max_rel: Some(latents),
-            ok: teacher_forced <= tolerance.log_rate
-                && generated <= tolerance.log_rate
-                && latents <= tolerance.latents,
+            ok: teacher_forced <= tolerance.log_rate && generated <= tolerance.log_rate && latents <= tolerance.latents,
             error: None,
         },
         Err(error) => CaseReport {
@@ -200,7 +206,9 @@ fn compare(folder: &Path, name: &str, options: &BuildOptions) -> Result<(f32, f3
     let units = UnitMatch::new(&checkpoint, &expected.unit_ids)?;
     let rows: Vec<i64> = units.rows.iter().map(|&row| row as i64).collect();
     if rows != expected.target_unit_index {
-        return Err(fail("`target_unit_index` is not the checkpoint's rows of `unit_ids`".into()));
+        return Err(fail(
+            "`target_unit_index` is not the checkpoint's rows of `unit_ids`".into(),
+        ));
     }
     let history = checkpoint.config.history_s();
     let (times, spikes): (Vec<f64>, Vec<u32>) = expected
@@ -239,7 +247,11 @@ fn compare(folder: &Path, name: &str, options: &BuildOptions) -> Result<(f32, f3
     network.generate();
     network.log_rates(&mut log_rates)?;
     let generated = max_abs_difference(&log_rates, &expected.generated);
-    Ok((teacher_forced, generated, max_relative_difference(&latents, &expected.latents)))
+    Ok((
+        teacher_forced,
+        generated,
+        max_relative_difference(&latents, &expected.latents),
+    ))
 }
 
 /// NaN if either side holds one.

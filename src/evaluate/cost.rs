@@ -34,8 +34,8 @@ pub fn count(config: &ModelConfig, units: usize, bins: usize, spikes: usize) -> 
     let encoder = product(latents, cross, d) + ffn(latents);
     let decoder_tables = config.dec_depth as u64 * product(latents, d, 2 * cross);
     let encoder_linear = encoder + config.enc_depth as u64 * processor + decoder_tables;
-    let encoder_attention = attention(latents, 2 * units + spikes, cross)
-        + config.enc_depth as u64 * attention(latents, latents, own);
+    let encoder_attention =
+        attention(latents, 2 * units + spikes, cross) + config.enc_depth as u64 * attention(latents, latents, own);
 
     let memory_tokens = match config.decoder {
         Decoder::QueryAug(_) => 0,
@@ -57,9 +57,7 @@ pub fn count(config: &ModelConfig, units: usize, bins: usize, spikes: usize) -> 
             Decoder::QueryAug(Feedback::None) => 0,
             Decoder::QueryAug(Feedback::RateWeighted) => 2 * (units * d) as u64,
             Decoder::QueryAug(Feedback::MlpPool) => product(units, 16, d) + product(1, d, d),
-            Decoder::QueryAug(Feedback::CrossAttn) => {
-                product(units, d, d) + attention(1, units, d) + product(1, d, d)
-            }
+            Decoder::QueryAug(Feedback::CrossAttn) => product(units, d, d) + attention(1, units, d) + product(1, d, d),
             Decoder::PredictionMemory | Decoder::LocalPredictionMemory => {
                 3 * product(units, d, d)
                     + product(units, d, 2 * d)

@@ -55,7 +55,11 @@ impl WindowShape {
             history_ns: ns(config.history_s()),
             bin_ns,
             bins,
-            horizon_ns: if own { ns(config.pred_window) } else { bin_ns * bins as i64 },
+            horizon_ns: if own {
+                ns(config.pred_window)
+            } else {
+                bin_ns * bins as i64
+            },
         }
     }
 
@@ -96,7 +100,11 @@ pub fn predict_window(
     let past = spikes.between(start_ns, start_ns + history_ns);
     let excess = past.units.len().saturating_sub(network.plan().max_spikes);
     times_s.clear();
-    times_s.extend(past.times_ns[excess..].iter().map(|&time| (time - start_ns) as f64 * 1e-9));
+    times_s.extend(
+        past.times_ns[excess..]
+            .iter()
+            .map(|&time| (time - start_ns) as f64 * 1e-9),
+    );
     network.encode(times_s, &past.units[excess..]);
     network.generate();
     network.log_rates(log_rates)?;

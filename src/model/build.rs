@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use kernels::cpu::{CpuBackend, CpuOptions};
 use kernels::reference::ReferenceBackend;
 use kernels::{Backend, BackendError, Precision};
 
@@ -103,8 +104,13 @@ pub struct UnitMatch {
 impl UnitMatch {
     /// Looks every id up in the checkpoint.
     pub fn new(checkpoint: &Checkpoint, session_ids: &[String]) -> Result<Self, BuildError> {
-        let rows_by_id: HashMap<&str, usize> =
-            checkpoint.unit_ids.iter().enumerate().skip(1).map(|(row, id)| (id.as_str(), row)).collect();
+        let rows_by_id: HashMap<&str, usize> = checkpoint
+            .unit_ids
+            .iter()
+            .enumerate()
+            .skip(1)
+            .map(|(row, id)| (id.as_str(), row))
+            .collect();
         let mut matched = UnitMatch {
             model_unit: Vec::with_capacity(session_ids.len()),
             rows: Vec::new(),
@@ -228,7 +234,11 @@ pub fn build(
     Ok(match options.backend {
         BackendKind::Reference => Box::new(Network::new(ReferenceBackend, checkpoint, plan)),
         BackendKind::Cpu => {
-            Box::new(Network::new(ReferenceBackend, checkpoint, plan))
+            let backend = CpuBackend::new(CpuOptions {
+                threads: options.threads,
+                ..CpuOptions::default()
+            });
+            Box::new(Network::new(backend, checkpoint, plan))
         }
     })
 }

@@ -113,24 +113,34 @@ impl ModelConfig {
     /// Reads the keys of `hyper_parameters.model`. A missing key takes the constructor's default; keys that say nothing
     /// about the forward pass (dropout, initialisation, the class to instantiate) are passed over.
     pub fn from_json(value: &Value) -> Result<Self, ConfigError> {
-        let keys = value.as_object().ok_or_else(|| ConfigError("is not a table of keys".into()))?;
+        let keys = value
+            .as_object()
+            .ok_or_else(|| ConfigError("is not a table of keys".into()))?;
         let defaults = ModelConfig::default();
         let reader = Reader(keys);
         if !keys.contains_key("sequence_length") {
             return Err(ConfigError("`sequence_length` is missing".into()));
         }
         let feedback = reader.word("feedback_method", "none")?;
-        let feedback = FEEDBACKS.iter().find(|(name, _)| *name == feedback).map(|&(_, feedback)| feedback).ok_or_else(
-            || ConfigError(format!("`feedback_method` is `{feedback}`, which no network here has")),
-        )?;
+        let feedback = FEEDBACKS
+            .iter()
+            .find(|(name, _)| *name == feedback)
+            .map(|&(_, feedback)| feedback)
+            .ok_or_else(|| ConfigError(format!("`feedback_method` is `{feedback}`, which no network here has")))?;
         let decoder = match (reader.word("decoder_variant", "query_aug")?, feedback) {
             ("query_aug", feedback) => Decoder::QueryAug(feedback),
             ("prediction_memory", Feedback::None) => Decoder::PredictionMemory,
             ("local_prediction_memory", Feedback::None) => Decoder::LocalPredictionMemory,
             ("prediction_memory" | "local_prediction_memory", _) => {
-                return Err(ConfigError("`feedback_method` goes with the `query_aug` decoder only".into()))
+                return Err(ConfigError(
+                    "`feedback_method` goes with the `query_aug` decoder only".into(),
+                ))
             }
-            (other, _) => return Err(ConfigError(format!("`decoder_variant` is `{other}`, which no network here has"))),
+            (other, _) => {
+                return Err(ConfigError(format!(
+                    "`decoder_variant` is `{other}`, which no network here has"
+                )))
+            }
         };
         let config = ModelConfig {
             sequence_length: reader.number("sequence_length", defaults.sequence_length)?,
@@ -163,7 +173,10 @@ impl ModelConfig {
             Decoder::PredictionMemory => ("prediction_memory", Feedback::None),
             Decoder::LocalPredictionMemory => ("local_prediction_memory", Feedback::None),
         };
-        let feedback = FEEDBACKS.iter().find(|(_, candidate)| *candidate == feedback).map(|(name, _)| *name);
+        let feedback = FEEDBACKS
+            .iter()
+            .find(|(_, candidate)| *candidate == feedback)
+            .map(|(name, _)| *name);
         json!({
             "sequence_length": self.sequence_length,
             "pred_window": self.pred_window,
@@ -227,10 +240,16 @@ impl ModelConfig {
             ));
         }
         if self.dim < 4 || self.dim % 2 != 0 {
-            return refuse(format!("`dim` is {}, expected an even number from 4 (the head halves it)", self.dim));
+            return refuse(format!(
+                "`dim` is {}, expected an even number from 4 (the head halves it)",
+                self.dim
+            ));
         }
         if self.dim_head % 2 != 0 {
-            return refuse(format!("`dim_head` is {}, expected an even number (channels turn in pairs)", self.dim_head));
+            return refuse(format!(
+                "`dim_head` is {}, expected an even number (channels turn in pairs)",
+                self.dim_head
+            ));
         }
         let memory = matches!(self.decoder, Decoder::PredictionMemory | Decoder::LocalPredictionMemory);
         if memory && self.dim % self.memory_heads != 0 {
@@ -241,7 +260,10 @@ impl ModelConfig {
         }
         let query_heads = super::feedback::CROSS_ATTENTION_FEEDBACK_HEADS;
         if self.decoder == Decoder::QueryAug(Feedback::CrossAttn) && self.dim % query_heads != 0 {
-            return refuse(format!("`dim` is {}, which the {query_heads} heads of `cross_attn` do not divide", self.dim));
+            return refuse(format!(
+                "`dim` is {}, which the {query_heads} heads of `cross_attn` do not divide",
+                self.dim
+            ));
         }
         let bins = self.bins();
         if !(1..=self.max_pred_bins).contains(&bins) {
@@ -252,7 +274,10 @@ impl ModelConfig {
         }
         let groups = self.history_s() / self.latent_step;
         if groups * self.num_latents_per_step as f64 > MOST as f64 {
-            return refuse(format!("`latent_step` is {}, which makes more than {MOST} latents", self.latent_step));
+            return refuse(format!(
+                "`latent_step` is {}, which makes more than {MOST} latents",
+                self.latent_step
+            ));
         }
         Ok(())
     }
@@ -300,7 +325,11 @@ impl ModelConfig {
     pub fn bin_centres(&self, bins: usize) -> Vec<f32> {
         let first = self.history_s() + self.bin_size / 2.0;
         let last = self.history_s() + self.horizon_s(bins) - self.bin_size / 2.0;
-        let step = if bins > 1 { (last - first) / (bins - 1) as f64 } else { 0.0 };
+        let step = if bins > 1 {
+            (last - first) / (bins - 1) as f64
+        } else {
+            0.0
+        };
         (0..bins)
             .map(|i| if i > 0 && i == bins - 1 { last } else { first + i as f64 * step } as f32)
             .collect()
@@ -327,7 +356,9 @@ impl<'a> Reader<'a> {
         self.get(key, default, "a number", Value::as_f64)
     }
     fn size(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
-        self.get(key, default, "a whole number", |value| value.as_u64().and_then(|n| usize::try_from(n).ok()))
+        self.get(key, default, "a whole number", |value| {
+            value.as_u64().and_then(|n| usize::try_from(n).ok())
+        })
     }
     fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
         self.get(key, default, "true or false", Value::as_bool)

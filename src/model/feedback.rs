@@ -171,11 +171,21 @@ impl<B: Backend> FeedbackEncoder<B> {
             FeedbackEncoder::MlpPool(encoder) => linear(backend, units.view(), &encoder.from_unit, unit_part),
             FeedbackEncoder::CrossAttn(encoder) => {
                 linear(backend, units.view(), &encoder.to_k, unit_part);
-                linear(backend, encoder.query.view(), &encoder.to_q, prepared.queries.view_mut());
+                linear(
+                    backend,
+                    encoder.query.view(),
+                    &encoder.to_q,
+                    prepared.queries.view_mut(),
+                );
             }
             FeedbackEncoder::Memory(encoder) => {
                 linear(backend, units.view(), &encoder.from_unit, unit_part);
-                linear(backend, encoder.queries.view(), &encoder.to_q, prepared.queries.view_mut());
+                linear(
+                    backend,
+                    encoder.queries.view(),
+                    &encoder.to_q,
+                    prepared.queries.view_mut(),
+                );
             }
         }
         prepared
@@ -206,7 +216,13 @@ impl<B: Backend> FeedbackEncoder<B> {
             FeedbackEncoder::MlpPool(encoder) => {
                 linear(backend, counts, &encoder.count, count_code.view_mut());
                 let addend = Some(unit_part.view());
-                gelu_of_sum(backend, count_code.view(), &encoder.from_count, addend, hidden.view_mut());
+                gelu_of_sum(
+                    backend,
+                    count_code.view(),
+                    &encoder.from_count,
+                    addend,
+                    hidden.view_mut(),
+                );
                 // The mean of an affine map is the affine map of the mean.
                 backend.pool(None, hidden.view(), false, pooled.view_mut());
                 linear(backend, pooled.view(), &encoder.output, out);
@@ -227,7 +243,13 @@ impl<B: Backend> FeedbackEncoder<B> {
                 gelu_of_sum(backend, log_counts.view(), &encoder.count_in, None, hidden.view_mut());
                 linear(backend, hidden.view(), &encoder.count_out, count_code.view_mut());
                 let addend = Some(unit_part.view());
-                gelu_of_sum(backend, count_code.view(), &encoder.from_count, addend, hidden.view_mut());
+                gelu_of_sum(
+                    backend,
+                    count_code.view(),
+                    &encoder.from_count,
+                    addend,
+                    hidden.view_mut(),
+                );
                 linear(backend, hidden.view(), &encoder.unit_out, count_code.view_mut());
                 linear(backend, count_code.view(), &encoder.to_kv, key_value.view_mut());
                 let n = key_value.rows();

@@ -70,7 +70,8 @@ impl<B: Backend> CrossAttention<B> {
         first_row: usize,
     ) {
         let rows = context.rows;
-        self.to_kv.apply(backend, context, key_value.row_block_mut(first_row, rows));
+        self.to_kv
+            .apply(backend, context, key_value.row_block_mut(first_row, rows));
         backend.rotate(rotary, key_value.block_mut(first_row, rows, 0, self.width));
     }
 
@@ -89,7 +90,8 @@ impl<B: Backend> CrossAttention<B> {
         attended: &mut B::Tensor,
     ) {
         let width = self.width;
-        self.to_q.apply(backend, x.row_block(0, rows), query.block_mut(0, rows, 0, width));
+        self.to_q
+            .apply(backend, x.row_block(0, rows), query.block_mut(0, rows, 0, width));
         backend.rotate(rotary, query.block_mut(0, rows, 0, width));
         let args = Attention {
             query: query.block(0, rows, 0, width),
@@ -104,7 +106,12 @@ impl<B: Backend> CrossAttention<B> {
             mask,
         };
         backend.attention(args, attended.block_mut(0, rows, 0, width));
-        add_linear(backend, attended.block(0, rows, 0, width), &self.to_out, x.row_block_mut(0, rows));
+        add_linear(
+            backend,
+            attended.block(0, rows, 0, width),
+            &self.to_out,
+            x.row_block_mut(0, rows),
+        );
     }
 }
 
@@ -161,7 +168,8 @@ impl<B: Backend> SelfAttention<B> {
         attended: &mut B::Tensor,
     ) {
         let (width, end) = (self.width, first + rows);
-        self.to_qkv.apply(backend, x.row_block(0, rows), cache.row_block_mut(first, rows));
+        self.to_qkv
+            .apply(backend, x.row_block(0, rows), cache.row_block_mut(first, rows));
         let rotary = Rotary { rotation, first };
         backend.rotate(rotary, cache.block_mut(first, rows, 0, 2 * width));
         let mask = if causal {
@@ -185,7 +193,12 @@ impl<B: Backend> SelfAttention<B> {
             mask,
         };
         backend.attention(args, attended.block_mut(0, rows, 0, width));
-        add_linear(backend, attended.block(0, rows, 0, width), &self.to_out, x.row_block_mut(0, rows));
+        add_linear(
+            backend,
+            attended.block(0, rows, 0, width),
+            &self.to_out,
+            x.row_block_mut(0, rows),
+        );
     }
 }
 
@@ -198,7 +211,8 @@ pub struct FeedForward<B: Backend> {
 impl<B: Backend> FeedForward<B> {
     /// `x += ffn(x)` over the first `rows` rows; `hidden` scratch of at least `[rows, 4D]`.
     pub(super) fn apply(&self, backend: &mut B, x: &mut B::Tensor, rows: usize, hidden: &mut B::Tensor) {
-        self.gate.apply(backend, x.row_block(0, rows), hidden.row_block_mut(0, rows));
+        self.gate
+            .apply(backend, x.row_block(0, rows), hidden.row_block_mut(0, rows));
         add_linear(backend, hidden.row_block(0, rows), &self.down, x.row_block_mut(0, rows));
     }
 }

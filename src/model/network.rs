@@ -4,9 +4,7 @@
 //! type), queries of the latents, the unit's part of the head and of the feedback encoder. What depends on the past bins
 //! only is cached while generating. Neither changes the numbers beyond the order of sums.
 
-use kernels::{
-    Activation, AngleRounding, Attention, Backend, BackendError, LinearArgs, Map, Mask, Matrix, Precision, Rotary,
-};
+use kernels::{Activation, Attention, Backend, BackendError, LinearArgs, Map, Mask, Matrix, Precision, Rotary};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
@@ -125,19 +123,25 @@ impl<B: Backend> Session<B> {
         backend.outer_add(types, units.view(), Activation::Identity, tokens.view_mut());
         let width = weights.encoder.width;
         let mut token_key_value = backend.zeros(TOKEN_TYPES * n, 2 * width);
-        weights.encoder.to_kv.apply(backend, tokens.view(), token_key_value.view_mut());
+        weights
+            .encoder
+            .to_kv
+            .apply(backend, tokens.view(), token_key_value.view_mut());
         let mut latent_query = backend.zeros(weights.latents.rows(), width);
-        weights.encoder.to_q.apply(backend, weights.latents.view(), latent_query.view_mut());
+        weights
+            .encoder
+            .to_q
+            .apply(backend, weights.latents.view(), latent_query.view_mut());
 
         let latent_times = config.latent_times();
         let mut latent_rows = backend.rows(latent_times.len());
         backend.set_rows(&mut latent_rows, &config.latent_rows());
         let mut latent_rotation = backend.rotation(latent_times.len(), &weights.omega);
-        backend.set_rotation(&mut latent_rotation, 0, &latent_times, AngleRounding::F32);
+        backend.set_rotation(&mut latent_rotation, 0, &latent_times);
 
         let centres: Vec<f64> = config.bin_centres(plan.bins).iter().map(|&t| f64::from(t)).collect();
         let mut bin_rotation = backend.rotation(plan.bins, &weights.omega);
-        backend.set_rotation(&mut bin_rotation, 0, &centres, AngleRounding::F32);
+        backend.set_rotation(&mut bin_rotation, 0, &centres);
         let slots = plan.bins * weights.feedback.memory_tokens();
         let mut memory_rotation = backend.rotation(slots, &weights.omega);
         if slots > 0 {
@@ -146,7 +150,7 @@ impl<B: Backend> Session<B> {
             let times: Vec<f64> = (0..slots)
                 .map(|row| centres[(row / weights.feedback.memory_tokens()).saturating_sub(shift)])
                 .collect();
-            backend.set_rotation(&mut memory_rotation, 0, &times, AngleRounding::F32);
+            backend.set_rotation(&mut memory_rotation, 0, &times);
         }
 
         let mut unit_half = backend.zeros(n, dim / 2);
@@ -183,7 +187,7 @@ impl<B: Backend> Buffers<B> {
 
         let mut token_rotation = backend.rotation(tokens, &weights.omega);
         let ends: Vec<f64> = (0..n).flat_map(|_| [0.0, config.history_s()]).collect();
-        backend.set_rotation(&mut token_rotation, 0, &ends, AngleRounding::F32);
+        backend.set_rotation(&mut token_rotation, 0, &ends);
         let mut token_rows_host = Vec::with_capacity(tokens);
         token_rows_host.extend((0..n as u32).flat_map(|unit| [n as u32 + unit, 2 * n as u32 + unit]));
 
@@ -197,7 +201,10 @@ impl<B: Backend> Buffers<B> {
             query: backend.zeros(rows, scratch_width(config)),
             attended: backend.zeros(rows, scratch_width(config)),
             hidden: backend.zeros(rows, 4 * dim),
-            latent_key_value: layers.clone().map(|_| backend.zeros(latents, 2 * cross_width)).collect(),
+            latent_key_value: layers
+                .clone()
+                .map(|_| backend.zeros(latents, 2 * cross_width))
+                .collect(),
             memory_key_value: layers
                 .clone()
                 .filter(|_| memory > 0)
@@ -284,7 +291,7 @@ impl<B: Backend> Network<B> {
         buffers.token_rows_host.truncate(ends);
         buffers.token_rows_host.extend_from_slice(units);
         backend.set_rows(&mut buffers.token_rows, &buffers.token_rows_host);
-        backend.set_rotation(&mut buffers.token_rotation, ends, times_s, AngleRounding::F32);
+        backend.set_rotation(&mut buffers.token_rotation, ends, times_s);
 
         let (rows, width) = (buffers.latents.rows(), weights.encoder.width);
         let latent_rotary = Rotary {
@@ -316,11 +323,15 @@ impl<B: Backend> Network<B> {
 
         for layer in &weights.processor {
             let (qkv, attended) = (&mut buffers.qkv, &mut buffers.attended);
-            layer.attention.apply_rotating_values(backend, x, latent_rotary, qkv, attended);
+            layer
+                .attention
+                .apply_rotating_values(backend, x, latent_rotary, qkv, attended);
             layer.ffn.apply(backend, x, rows, &mut buffers.hidden);
         }
         for (layer, key_value) in weights.decoder.iter().zip(&mut buffers.latent_key_value) {
-            layer.cross.keys_and_values(backend, x.view(), latent_rotary, key_value, 0);
+            layer
+                .cross
+                .keys_and_values(backend, x.view(), latent_rotary, key_value, 0);
         }
     }
 
@@ -403,7 +414,9 @@ impl<B: Backend> Network<B> {
             backend.fill(0.0, out);
         } else {
             let silence = session.silence.view();
-            weights.feedback.encode(backend, &session.units, &mut session.feedback, silence, out);
+            weights
+                .feedback
+                .encode(backend, &session.units, &mut session.feedback, silence, out);
         }
         if memory {
             write_memory(backend, config, weights, session, buffers, 0);
@@ -414,7 +427,8 @@ impl<B: Backend> Network<B> {
     fn feed_back_prediction(&mut self, bin: usize) {
         let n = self.plan.unit_rows.len();
         let rates = self.buffers.log_rates.row_block(bin * n, n);
-        self.backend.map(Map::Exp, rates, self.buffers.counts.row_block_mut(bin * n, n));
+        self.backend
+            .map(Map::Exp, rates, self.buffers.counts.row_block_mut(bin * n, n));
     }
 
     /// Encodes the counts of bin `from` for bin `t`.
@@ -433,7 +447,9 @@ impl<B: Backend> Network<B> {
         let (n, rows) = (plan.unit_rows.len(), weights.feedback.rows());
         let counts = buffers.counts.row_block(from * n, n);
         let out = buffers.feedback.row_block_mut(t * rows, rows);
-        weights.feedback.encode(backend, &session.units, &mut session.feedback, counts, out);
+        weights
+            .feedback
+            .encode(backend, &session.units, &mut session.feedback, counts, out);
         if weights.feedback.memory_tokens() > 0 {
             write_memory(backend, config, weights, session, buffers, t);
         }
@@ -452,7 +468,11 @@ impl<B: Backend> Network<B> {
         let Step { first, bins, emit_from } = step;
         let end = first + bins;
         let x = &mut buffers.bins;
-        backend.copy(weights.bin_queries.row_block(first, bins), false, x.row_block_mut(0, bins));
+        backend.copy(
+            weights.bin_queries.row_block(first, bins),
+            false,
+            x.row_block_mut(0, bins),
+        );
         let memory_tokens = weights.feedback.memory_tokens();
         if weights.feedback.is_some() && memory_tokens == 0 {
             backend.copy(buffers.feedback.row_block(first, bins), true, x.row_block_mut(0, bins));
@@ -475,14 +495,18 @@ impl<B: Backend> Network<B> {
         for (i, layer) in weights.decoder.iter().enumerate() {
             let (query, attended) = (&mut buffers.query, &mut buffers.attended);
             let latents = buffers.latent_key_value[i].view();
-            layer.cross.apply(backend, x, bins, rotary, latents, Mask::All, query, attended);
+            layer
+                .cross
+                .apply(backend, x, bins, rotary, latents, Mask::All, query, attended);
             if let Some(memory) = &layer.memory {
                 let slots = buffers.memory_key_value[i].row_block(0, end * memory_tokens);
                 memory.apply(backend, x, bins, rotary, slots, memory_mask, query, attended);
             }
             let cache = &mut buffers.bin_qkv[i];
             let rotation = &session.bin_rotation;
-            layer.own.apply_cached(backend, x, first, bins, rotation, config.causal, cache, attended);
+            layer
+                .own
+                .apply_cached(backend, x, first, bins, rotation, config.causal, cache, attended);
             layer.ffn.apply(backend, x, bins, &mut buffers.hidden);
         }
 
@@ -490,13 +514,28 @@ impl<B: Backend> Network<B> {
         let head = &weights.head;
         let plain = LinearArgs::default();
         let bin_half = &mut buffers.bin_half;
-        backend.linear(x.row_block(skipped, emitted), &head.bin_proj, plain, bin_half.row_block_mut(0, emitted));
+        backend.linear(
+            x.row_block(skipped, emitted),
+            &head.bin_proj,
+            plain,
+            bin_half.row_block_mut(0, emitted),
+        );
         let plain = LinearArgs::default();
         let head_bins = &mut buffers.head_bins;
-        backend.linear(bin_half.row_block(0, emitted), &head.from_bin, plain, head_bins.row_block_mut(0, emitted));
+        backend.linear(
+            bin_half.row_block(0, emitted),
+            &head.from_bin,
+            plain,
+            head_bins.row_block_mut(0, emitted),
+        );
         let rows = emitted * n;
         let hidden = buffers.head_hidden.row_block_mut(0, rows);
-        backend.outer_add(head_bins.row_block(0, emitted), session.head_units.view(), Activation::Gelu, hidden);
+        backend.outer_add(
+            head_bins.row_block(0, emitted),
+            session.head_units.view(),
+            Activation::Gelu,
+            hidden,
+        );
         let args = LinearArgs {
             activation: Activation::Gelu,
             ..LinearArgs::default()
@@ -508,7 +547,11 @@ impl<B: Backend> Network<B> {
         let raw = buffers.raw_log_rates.row_block_mut(0, rows);
         backend.linear(quarter, &head.output, plain, raw);
         let clamped = buffers.log_rates.row_block_mut(emit_from * n, rows);
-        backend.map(Map::Clamp(LOG_RATE_LIMIT), buffers.raw_log_rates.row_block(0, rows), clamped);
+        backend.map(
+            Map::Clamp(LOG_RATE_LIMIT),
+            buffers.raw_log_rates.row_block(0, rows),
+            clamped,
+        );
     }
 }
 

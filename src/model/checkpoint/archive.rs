@@ -18,7 +18,9 @@ pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
     let mut archive = Archive::open(bytes)?;
     let root = pickle::read(&archive.entry("data.pkl")?)?;
     let state = root.get("state_dict").ok_or(Reason::Missing("`state_dict`"))?;
-    let hyper = root.get("hyper_parameters").ok_or(Reason::Missing("`hyper_parameters`"))?;
+    let hyper = root
+        .get("hyper_parameters")
+        .ok_or(Reason::Missing("`hyper_parameters`"))?;
     let model = hyper.get("model").ok_or(Reason::Missing("`hyper_parameters.model`"))?;
     let config = ModelConfig::from_json(&to_json(model))?;
 
@@ -107,7 +109,11 @@ fn ids_by_row(name: &str, vocabulary: &Value) -> Result<Vec<String>, Reason> {
         let slot = usize::try_from(*row).ok().and_then(|row| ids.get_mut(row));
         match slot {
             Some(slot @ None) => *slot = Some(id.clone()),
-            _ => return Err(Reason::Vocabulary(format!("`{name}` gives `{id}` row {row}, which is taken or too far"))),
+            _ => {
+                return Err(Reason::Vocabulary(format!(
+                    "`{name}` gives `{id}` row {row}, which is taken or too far"
+                )))
+            }
         }
     }
     Ok(ids.into_iter().flatten().collect())
@@ -149,7 +155,10 @@ impl<'a> Archive<'a> {
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| Reason::Archive(error.to_string()))?;
         let mut names = zip.file_names().filter_map(Result::ok);
         let pickle = names.find(|name| name == "data.pkl" || name.ends_with("/data.pkl"));
-        let folder = pickle.ok_or(Reason::Missing("the entry `data.pkl`"))?.trim_end_matches("data.pkl").to_string();
+        let folder = pickle
+            .ok_or(Reason::Missing("the entry `data.pkl`"))?
+            .trim_end_matches("data.pkl")
+            .to_string();
         drop(names);
         let mut archive = Archive {
             zip,
@@ -177,7 +186,9 @@ impl<'a> Archive<'a> {
             return Err(failed("it claims to be larger than the file".into()));
         }
         let mut data = Vec::with_capacity(entry.size() as usize);
-        entry.read_to_end(&mut data).map_err(|error| failed(error.to_string()))?;
+        entry
+            .read_to_end(&mut data)
+            .map_err(|error| failed(error.to_string()))?;
         Ok(data)
     }
 
@@ -192,12 +203,23 @@ impl<'a> Archive<'a> {
         }
         let storage = &self.storages[&tensor.storage];
         let elements = storage.len() / tensor.element.size();
-        let count = tensor.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
-        let count = count.filter(|&count| count <= elements).ok_or_else(|| damaged("is larger than its storage"))?;
-        *budget = budget.checked_sub(count).ok_or_else(|| damaged("repeats a storage too often"))?;
-        let last = tensor.shape.iter().zip(&tensor.stride).try_fold(tensor.offset, |last, (&size, &stride)| {
-            last.checked_add(size.saturating_sub(1).checked_mul(stride)?)
-        });
+        let count = tensor
+            .shape
+            .iter()
+            .try_fold(1usize, |count, &size| count.checked_mul(size));
+        let count = count
+            .filter(|&count| count <= elements)
+            .ok_or_else(|| damaged("is larger than its storage"))?;
+        *budget = budget
+            .checked_sub(count)
+            .ok_or_else(|| damaged("repeats a storage too often"))?;
+        let last = tensor
+            .shape
+            .iter()
+            .zip(&tensor.stride)
+            .try_fold(tensor.offset, |last, (&size, &stride)| {
+                last.checked_add(size.saturating_sub(1).checked_mul(stride)?)
+            });
         if count > 0 && last.is_none_or(|last| last >= elements) {
             return Err(damaged("reaches beyond its storage"));
         }
@@ -232,7 +254,11 @@ fn element(storage: &[u8], kind: ElementType, index: usize) -> f32 {
         (ElementType::U8, &[a]) => f32::from(a),
         (_, &[a, b, c, d, e, f, g, h]) => {
             let eight = [a, b, c, d, e, f, g, h];
-            if kind == ElementType::F64 { f64::from_le_bytes(eight) as f32 } else { i64::from_le_bytes(eight) as f32 }
+            if kind == ElementType::F64 {
+                f64::from_le_bytes(eight) as f32
+            } else {
+                i64::from_le_bytes(eight) as f32
+            }
         }
         _ => unreachable!("the slice has the element's size"),
     }

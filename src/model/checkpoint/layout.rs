@@ -54,15 +54,27 @@ impl Layout {
         let (dim, width) = (config.dim, config.cross_heads * config.dim_head);
         self.norm(&format!("{prefix}.norm"), dim);
         self.norm(&format!("{prefix}.norm_context"), dim);
-        self.tensor(format!("{prefix}.to_q.weight"), &[width, dim], "cross_heads · dim_head, dim");
-        self.tensor(format!("{prefix}.to_kv.weight"), &[2 * width, dim], "2 cross_heads · dim_head, dim");
+        self.tensor(
+            format!("{prefix}.to_q.weight"),
+            &[width, dim],
+            "cross_heads · dim_head, dim",
+        );
+        self.tensor(
+            format!("{prefix}.to_kv.weight"),
+            &[2 * width, dim],
+            "2 cross_heads · dim_head, dim",
+        );
         self.linear(&format!("{prefix}.to_out"), dim, width, "dim, cross_heads · dim_head");
     }
 
     fn self_attention(&mut self, prefix: &str, config: &ModelConfig) {
         let (dim, width) = (config.dim, config.self_heads * config.dim_head);
         self.norm(&format!("{prefix}.norm"), dim);
-        self.tensor(format!("{prefix}.to_qkv.weight"), &[3 * width, dim], "3 self_heads · dim_head, dim");
+        self.tensor(
+            format!("{prefix}.to_qkv.weight"),
+            &[3 * width, dim],
+            "3 self_heads · dim_head, dim",
+        );
         self.linear(&format!("{prefix}.to_out"), dim, width, "dim, self_heads · dim_head");
     }
 
@@ -90,7 +102,11 @@ impl Layout {
             Decoder::PredictionMemory | Decoder::LocalPredictionMemory => {
                 let prefix = "prediction_memory_encoder";
                 let queries = [1, config.memory_tokens, dim];
-                self.tensor(format!("{prefix}.summary_queries"), &queries, "1, prediction_memory_k, dim");
+                self.tensor(
+                    format!("{prefix}.summary_queries"),
+                    &queries,
+                    "1, prediction_memory_k, dim",
+                );
                 self.linear(&format!("{prefix}.count_proj.0"), dim, 1, "dim, 1");
                 self.linear(&format!("{prefix}.count_proj.2"), dim, dim, "dim, dim");
                 self.linear(&format!("{prefix}.per_neuron_mlp.0"), dim, 2 * dim, "dim, 2 dim");
@@ -105,10 +121,22 @@ impl Layout {
 pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
     let dim = config.dim;
     let mut layout = Layout { tensors: Vec::new() };
-    layout.tensor("unit_emb.weight".into(), &[unit_rows, dim], "rows of `unit_emb.vocab`, dim");
+    layout.tensor(
+        "unit_emb.weight".into(),
+        &[unit_rows, dim],
+        "rows of `unit_emb.vocab`, dim",
+    );
     layout.tensor("token_type_emb.weight".into(), &[TOKEN_TYPES, dim], "4, dim");
-    layout.tensor("latent_emb.weight".into(), &[config.num_latents_per_step, dim], "num_latents_per_step, dim");
-    layout.tensor("bin_emb".into(), &[1, config.max_pred_bins, dim], "1, max_pred_bins, dim");
+    layout.tensor(
+        "latent_emb.weight".into(),
+        &[config.num_latents_per_step, dim],
+        "num_latents_per_step, dim",
+    );
+    layout.tensor(
+        "bin_emb".into(),
+        &[1, config.max_pred_bins, dim],
+        "1, max_pred_bins, dim",
+    );
     layout.tensor("rotary_emb.omega".into(), &[config.dim_head / 2], "dim_head / 2");
     layout.cross_attention("enc_atn", config);
     layout.feed_forward("enc_ffn", dim);
@@ -116,7 +144,10 @@ pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
         layout.self_attention(&format!("proc_layers.{i}.0"), config);
         layout.feed_forward(&format!("proc_layers.{i}.1"), dim);
     }
-    let memory = matches!(config.decoder, Decoder::PredictionMemory | Decoder::LocalPredictionMemory);
+    let memory = matches!(
+        config.decoder,
+        Decoder::PredictionMemory | Decoder::LocalPredictionMemory
+    );
     for i in 0..config.dec_depth {
         layout.cross_attention(&format!("ar_decoder.layers.{i}.0"), config);
         if memory {
@@ -146,9 +177,15 @@ pub(super) fn validate(checkpoint: &mut Checkpoint) -> Result<(), Reason> {
             name: name.clone(),
             reason,
         };
-        let tensor = checkpoint.tensors.get(name).ok_or_else(|| refuse("is missing".into()))?;
+        let tensor = checkpoint
+            .tensors
+            .get(name)
+            .ok_or_else(|| refuse("is missing".into()))?;
         if tensor.shape != *shape {
-            return Err(refuse(format!("has shape {:?}, expected {shape:?} ({meaning})", tensor.shape)));
+            return Err(refuse(format!(
+                "has shape {:?}, expected {shape:?} ({meaning})",
+                tensor.shape
+            )));
         }
         if let Some(index) = tensor.data.iter().position(|x| !x.is_finite()) {
             return Err(refuse(format!("holds {} at element {index}", tensor.data[index])));
@@ -160,7 +197,10 @@ pub(super) fn validate(checkpoint: &mut Checkpoint) -> Result<(), Reason> {
             reason,
         };
         if rates.len() != rows {
-            return Err(refuse(format!("has {} elements, expected one for each of {rows} rows", rates.len())));
+            return Err(refuse(format!(
+                "has {} elements, expected one for each of {rows} rows",
+                rates.len()
+            )));
         }
         // Row 0 stands for no unit.
         if let Some(index) = rates.iter().skip(1).position(|x| !x.is_finite()) {

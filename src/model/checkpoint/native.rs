@@ -27,7 +27,9 @@ pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
         serde_json::from_str(text(key)?).map_err(|error| Reason::Metadata(key, error.to_string()))
     };
     let number = |key: &'static str| -> Result<u64, Reason> {
-        text(key)?.parse().map_err(|_| Reason::Metadata(key, "is no whole number".into()))
+        text(key)?
+            .parse()
+            .map_err(|_| Reason::Metadata(key, "is no whole number".into()))
     };
     let config: serde_json::Value =
         serde_json::from_str(text("config")?).map_err(|error| Reason::Metadata("config", error.to_string()))?;
@@ -36,12 +38,17 @@ pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
     let mut stored = Stored::F32;
     for (name, view) in file.iter() {
         let data = match view.dtype() {
-            Dtype::F32 => {
-                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
+            Dtype::F32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
             Dtype::F16 => {
                 stored = Stored::F16;
-                view.data().chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+                view.data()
+                    .chunks_exact(2)
+                    .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+                    .collect()
             }
             other => {
                 return Err(Reason::Tensor {

@@ -96,7 +96,10 @@ impl Value {
     /// The value of a text key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let Value::Dict(items) = self else { return None };
-        items.iter().find(|(k, _)| matches!(k, Value::Text(text) if text == key)).map(|(_, value)| value)
+        items
+            .iter()
+            .find(|(k, _)| matches!(k, Value::Text(text) if text == key))
+            .map(|(_, value)| value)
     }
 }
 
@@ -184,7 +187,11 @@ impl<'a> Machine<'a> {
 
     /// A little-endian number of up to eight bytes.
     fn number(&mut self, bytes: usize) -> Result<u64, PickleError> {
-        Ok(self.take(bytes)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+        Ok(self
+            .take(bytes)?
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
     fn length(&mut self, bytes: usize) -> Result<usize, PickleError> {
@@ -202,7 +209,10 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<String, PickleError> {
         let rest = &self.input[self.at..];
-        let length = rest.iter().position(|&byte| byte == b'\n').ok_or(PickleError::Truncated(self.at))?;
+        let length = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(PickleError::Truncated(self.at))?;
         let text = self.text(length)?;
         self.at += 1;
         Ok(text)
@@ -344,7 +354,13 @@ impl<'a> Machine<'a> {
                 }
                 // Bytes have no use in a checkpoint.
                 b'B' | b'C' | 0x8e => {
-                    let length = self.length(if code == b'C' { 1 } else if code == b'B' { 4 } else { 8 })?;
+                    let length = self.length(if code == b'C' {
+                        1
+                    } else if code == b'B' {
+                        4
+                    } else {
+                        8
+                    })?;
                     self.take(length)?;
                     self.plain(Value::None);
                 }
@@ -432,7 +448,11 @@ impl<'a> Machine<'a> {
         let bytes = self.take(length)?;
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let number = if length > 8 {
-            if negative { i64::MIN } else { i64::MAX }
+            if negative {
+                i64::MIN
+            } else {
+                i64::MAX
+            }
         } else {
             let mut extended = [if negative { 0xff } else { 0 }; 8];
             extended[..length].copy_from_slice(bytes);

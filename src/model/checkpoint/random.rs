@@ -23,7 +23,11 @@ impl Checkpoint {
                     vec![1.0; count]
                 } else {
                     let inputs = expected.shape.last().copied().unwrap_or(1).max(1);
-                    let scale = if expected.shape.len() == 1 { 0.02 } else { 1.0 / (inputs as f32).sqrt() };
+                    let scale = if expected.shape.len() == 1 {
+                        0.02
+                    } else {
+                        1.0 / (inputs as f32).sqrt()
+                    };
                     (0..count)
                         .map(|_| {
                             let x: f32 = StandardNormal.sample(&mut random);
@@ -59,7 +63,11 @@ fn omega(config: &ModelConfig) -> Vec<f32> {
             if i >= turning {
                 return 0.0;
             }
-            let at = if turning > 1 { i as f64 / (turning - 1) as f64 } else { 0.0 };
+            let at = if turning > 1 {
+                i as f64 / (turning - 1) as f64
+            } else {
+                0.0
+            };
             let period = (config.t_min.ln() + at * (config.t_max / config.t_min).ln()).exp();
             (std::f64::consts::TAU / period) as f32
         })

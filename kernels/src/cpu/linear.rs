@@ -1,0 +1,406 @@
+//! Products with packed weights: `activation(norm(x) Wᵀ + bias + addend)`.
+//!
+//! Weights lie in panels of two vectors of outputs, input by input, so that a register block of M rows × 2 vectors reads
+//! them in order and once a block. A gated layer's panel holds one vector of values and one of gates, so that GEGLU happens
+//! in registers. Rows are normalised into a scratch block of at most [`MOST_ROWS`] rows that stays in the first cache.
+
+use super::math::{gelu, layer_norm};
+use super::memory::Aligned;
+use super::vector::{Isa, Kernel, Vector};
+use crate::backend::{Activation, LinearSpec, Precision};
+
+/// Rows of the largest register block.
+pub const MOST_ROWS: usize = 12;
+
+/// Weights in panels.
+enum Panels {
+    F32(Aligned<f32>),
+    F16(Aligned<u16>),
+    /// Two successive inputs an element, the first in the low half.
+    Bf16(Aligned<u32>),
+}
+
+/// A linear layer laid out for one instruction set.
+pub struct PackedLinear {
+    panels: Panels,
+    /// A panel's worth of bias a panel.
+    bias: Aligned<f32>,
+    /// Columns that come out.
+    pub outputs: usize,
+    /// Columns that go in.
+    pub inputs: usize,
+    /// GEGLU.
+    pub gated: bool,
+    /// Columns that a panel puts out.
+    panel_outputs: usize,
+}
+
+impl PackedLinear {
+    /// Packs a layer.
+    pub fn new(isa: Isa, spec: &LinearSpec<'_>) -> Self {
+        assert!(!spec.gated || spec.outputs % 2 == 0);
+        let lanes = isa.lanes();
+        let outputs = if spec.gated { spec.outputs / 2 } else { spec.outputs };
+        let panel_outputs = if spec.gated { lanes } else { 2 * lanes };
+        let count = outputs.div_ceil(panel_outputs);
+        // Row of `W` behind lane `lane` of panel `panel`.
+        let row_of = |panel: usize, lane: usize| {
+            let output = panel * panel_outputs + if spec.gated { lane % lanes } else { lane };
+            (output < outputs).then_some(if spec.gated && lane >= lanes {
+                outputs + output
+            } else {
+                output
+            })
+        };
+        let weight = |row: usize, input: usize| {
+            if input < spec.inputs {
+                spec.weight[row * spec.row_stride + input]
+            } else {
+                0.0
+            }
+        };
+        let mut bias = Aligned::zeros(count * 2 * lanes);
+        if let Some(values) = spec.bias {
+            for (i, slot) in bias.as_mut_slice().iter_mut().enumerate() {
+                *slot = row_of(i / (2 * lanes), i % (2 * lanes)).map_or(0.0, |row| values[row]);
+            }
+        }
+        // Calls `put(index, row, input)` for every lane of every panel, `step` inputs an element.
+        let each = |step: usize, put: &mut dyn FnMut(usize, usize, usize)| {
+            let depth = spec.inputs.div_ceil(step);
+            for panel in 0..count {
+                for k in 0..depth {
+                    for lane in 0..2 * lanes {
+                        if let Some(row) = row_of(panel, lane) {
+                            put((panel * depth + k) * 2 * lanes + lane, row, k * step);
+                        }
+                    }
+                }
+            }
+        };
+        let size = count * spec.inputs * 2 * lanes;
+        let panels = match spec.precision {
+            Precision::F32 => {
+                let mut packed = Aligned::zeros(size);
+                let slots: &mut [f32] = packed.as_mut_slice();
+                each(1, &mut |at, row, input| slots[at] = weight(row, input));
+                Panels::F32(packed)
+            }
+            Precision::F16 => {
+                let mut packed = Aligned::zeros(size);
+                let slots: &mut [u16] = packed.as_mut_slice();
+                each(1, &mut |at, row, input| {
+                    slots[at] = half::f16::from_f32(weight(row, input)).to_bits()
+                });
+                Panels::F16(packed)
+            }
+            Precision::Bf16 => {
+                let mut packed = Aligned::zeros(count * spec.inputs.div_ceil(2) * 2 * lanes);
+                let slots: &mut [u32] = packed.as_mut_slice();
+                each(2, &mut |at, row, input| {
+                    slots[at] = bf16_pair(weight(row, input), weight(row, input + 1))
+                });
+                Panels::Bf16(packed)
+            }
+        };
+        PackedLinear {
+            panels,
+            bias,
+            outputs,
+            inputs: spec.inputs,
+            gated: spec.gated,
+            panel_outputs,
+        }
+    }
+
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.outputs.div_ceil(self.panel_outputs)
+    }
+
+    /// Scratch elements that [`LinearJob::scratch`] needs for a layer of `inputs`.
+    pub fn scratch(inputs: usize) -> usize {
+        2 * MOST_ROWS * inputs.next_multiple_of(16)
+    }
+}
+
+/// Rounds both to BF16, `first` in the low half.
+fn bf16_pair(first: f32, second: f32) -> u32 {
+    let bits = |x: f32| u32::from(half::bf16::from_f32(x).to_bits());
+    bits(second) << 16 | bits(first)
+}
+
+/// One thread's part of a product.
+pub struct LinearJob<'a> {
+    /// The weights.
+    pub layer: &'a PackedLinear,
+    /// First row of the input.
+    pub x: *const f32,
+    /// Distance of its rows.
+    pub x_stride: usize,
+    /// Gain and bias of a LayerNorm before the product.
+    pub norm: Option<(*const f32, *const f32)>,
+    /// Added before the activation; distance of its rows.
+    pub addend: Option<(*const f32, usize)>,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// Adds to the output.
+    pub accumulate: bool,
+    /// First row of the output.
+    pub out: *mut f32,
+    /// Distance of its rows.
+    pub out_stride: usize,
+    /// Rows to compute.
+    pub rows: std::ops::Range<usize>,
+    /// Panels to compute.
+    pub panels: std::ops::Range<usize>,
+    /// Room for [`PackedLinear::scratch`] elements, this thread's own.
+    pub scratch: *mut f32,
+}
+
+// SAFETY of every block below: `V`'s instruction set is there; `x`, `norm`, `addend` and `out` are valid for the rows and
+// columns of the job, `scratch` for its size, and nobody else touches the output's rows and panels meanwhile.
+#[allow(clippy::undocumented_unsafe_blocks)] // said once, above
+impl Kernel for LinearJob<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let inputs = self.layer.inputs;
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            let left = (self.rows.end - row).min(V::BLOCK_ROWS);
+            let rows = [12, 8, 6, 4, 2, 1].into_iter().find(|&rows| rows <= left).unwrap_or(1);
+            unsafe {
+                let mut a = self.x.add(row * self.x_stride);
+                let mut a_stride = self.x_stride;
+                if let Some((gain, bias)) = self.norm {
+                    for i in 0..rows {
+                        layer_norm::<V>(a.add(i * a_stride), inputs, gain, bias, self.scratch.add(i * inputs));
+                    }
+                    (a, a_stride) = (self.scratch, inputs);
+                }
+                match &self.layer.panels {
+                    Panels::F32(panels) => self.block::<V, _>(F32Panel(panels.as_ptr()), row, rows, a, a_stride),
+                    Panels::F16(panels) => self.block::<V, _>(F16Panel(panels.as_ptr()), row, rows, a, a_stride),
+                    Panels::Bf16(panels) => {
+                        let pairs = self.scratch.add(MOST_ROWS * inputs.next_multiple_of(16)).cast::<u32>();
+                        let depth = inputs.div_ceil(2);
+                        for i in 0..rows {
+                            let x = a.add(i * a_stride);
+                            for k in 0..depth {
+                                let second = if 2 * k + 1 < inputs { *x.add(2 * k + 1) } else { 0.0 };
+                                *pairs.add(i * depth + k) = round_pair(*x.add(2 * k), second);
+                            }
+                        }
+                        self.block::<V, _>(Bf16Panel(panels.as_ptr()), row, rows, pairs.cast(), depth);
+                    }
+                }
+            }
+            row += rows;
+        }
+    }
+}
+
+/// Rounds two finite numbers to BF16, to nearest even, without branches.
+#[inline(always)]
+fn round_pair(first: f32, second: f32) -> u32 {
+    let round = |x: f32| {
+        let bits = x.to_bits();
+        bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000
+    };
+    round(first) >> 16 | round(second)
+}
+
+/// How a panel multiplies: `depth` steps, each adding `a · b` for one element of `a` and two vectors of `b`.
+trait Panel: Copy {
+    /// Steps for so many inputs.
+    fn depth(inputs: usize) -> usize;
+    /// Panel `index` of `depth` steps.
+    unsafe fn at<V: Vector>(self, index: usize, depth: usize) -> Self;
+    /// `acc += a[k] · b[k]`.
+    unsafe fn step<V: Vector, const M: usize>(self, k: usize, a: *const f32, a_stride: usize, acc: &mut [[V; 2]; M]);
+}
+
+#[derive(Clone, Copy)]
+struct F32Panel(*const f32);
+#[derive(Clone, Copy)]
+struct F16Panel(*const u16);
+#[derive(Clone, Copy)]
+struct Bf16Panel(*const u32);
+
+#[allow(clippy::undocumented_unsafe_blocks)] // said at `LinearJob`
+impl Panel for F32Panel {
+    #[inline(always)]
+    fn depth(inputs: usize) -> usize {
+        inputs
+    }
+    #[inline(always)]
+    unsafe fn at<V: Vector>(self, index: usize, depth: usize) -> Self {
+        unsafe { F32Panel(self.0.add(index * depth * 2 * V::LANES)) }
+    }
+    #[inline(always)]
+    unsafe fn step<V: Vector, const M: usize>(self, k: usize, a: *const f32, a_stride: usize, acc: &mut [[V; 2]; M]) {
+        unsafe {
+            let b = self.0.add(k * 2 * V::LANES);
+            multiply(V::load(b), V::load(b.add(V::LANES)), a.add(k), a_stride, acc);
+        }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)] // said at `LinearJob`
+impl Panel for F16Panel {
+    #[inline(always)]
+    fn depth(inputs: usize) -> usize {
+        inputs
+    }
+    #[inline(always)]
+    unsafe fn at<V: Vector>(self, index: usize, depth: usize) -> Self {
+        unsafe { F16Panel(self.0.add(index * depth * 2 * V::LANES)) }
+    }
+    #[inline(always)]
+    unsafe fn step<V: Vector, const M: usize>(self, k: usize, a: *const f32, a_stride: usize, acc: &mut [[V; 2]; M]) {
+        unsafe {
+            let b = self.0.add(k * 2 * V::LANES);
+            multiply(V::load_f16(b), V::load_f16(b.add(V::LANES)), a.add(k), a_stride, acc);
+        }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)] // said at `LinearJob`
+impl Panel for Bf16Panel {
+    #[inline(always)]
+    fn depth(inputs: usize) -> usize {
+        inputs.div_ceil(2)
+    }
+    #[inline(always)]
+    unsafe fn at<V: Vector>(self, index: usize, depth: usize) -> Self {
+        unsafe { Bf16Panel(self.0.add(index * depth * 2 * V::LANES)) }
+    }
+    #[inline(always)]
+    unsafe fn step<V: Vector, const M: usize>(self, k: usize, a: *const f32, a_stride: usize, acc: &mut [[V; 2]; M]) {
+        unsafe {
+            let b = self.0.add(k * 2 * V::LANES);
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let a = (*a.add(i * a_stride + k)).to_bits();
+                acc[0] = V::dot_bf16(acc[0], a, b);
+                acc[1] = V::dot_bf16(acc[1], a, b.add(V::LANES));
+            }
+        }
+    }
+}
+
+/// One step of a register block: `acc[i] += a[i] · (b0, b1)`.
+///
+/// # Safety
+/// `V`'s instruction set is there and `a` is readable at `M` rows.
+#[inline(always)]
+pub unsafe fn multiply<V: Vector, const M: usize>(b0: V, b1: V, a: *const f32, a_stride: usize, acc: &mut [[V; 2]; M]) {
+    for (i, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: as the caller's.
+        unsafe {
+            let a = V::splat(*a.add(i * a_stride));
+            acc[0] = a.fma(b0, acc[0]);
+            acc[1] = a.fma(b1, acc[1]);
+        }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)] // said at `LinearJob`
+impl LinearJob<'_> {
+    #[inline(always)]
+    unsafe fn block<V: Vector, P: Panel>(&self, panels: P, row: usize, rows: usize, a: *const f32, a_stride: usize) {
+        unsafe {
+            match rows {
+                12 => self.tiles::<V, P, 12>(panels, row, a, a_stride),
+                8 => self.tiles::<V, P, 8>(panels, row, a, a_stride),
+                6 => self.tiles::<V, P, 6>(panels, row, a, a_stride),
+                4 => self.tiles::<V, P, 4>(panels, row, a, a_stride),
+                2 => self.tiles::<V, P, 2>(panels, row, a, a_stride),
+                _ => self.tiles::<V, P, 1>(panels, row, a, a_stride),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles<V: Vector, P: Panel, const M: usize>(&self, panels: P, row: usize, a: *const f32, a_stride: usize) {
+        let depth = P::depth(self.layer.inputs);
+        for panel in self.panels.clone() {
+            unsafe {
+                let b = panels.at::<V>(panel, depth);
+                let bias = self.layer.bias.as_ptr().add(panel * 2 * V::LANES);
+                let mut acc = [[V::load(bias), V::load(bias.add(V::LANES))]; M];
+                let mut k = 0;
+                if M <= 2 {
+                    // Few rows leave the multipliers waiting for each sum; three more sums hide that.
+                    let mut more = [[[V::splat(0.0); 2]; M]; 3];
+                    while k + 4 <= depth {
+                        b.step(k, a, a_stride, &mut acc);
+                        b.step(k + 1, a, a_stride, &mut more[0]);
+                        b.step(k + 2, a, a_stride, &mut more[1]);
+                        b.step(k + 3, a, a_stride, &mut more[2]);
+                        k += 4;
+                    }
+                    for sums in more {
+                        for (acc, sum) in acc.iter_mut().zip(sums) {
+                            *acc = [acc[0].add(sum[0]), acc[1].add(sum[1])];
+                        }
+                    }
+                }
+                while k < depth {
+                    b.step(k, a, a_stride, &mut acc);
+                    k += 1;
+                }
+                self.store(panel, row, &acc);
+            }
+        }
+    }
+
+    /// Everything after the product.
+    #[inline(always)]
+    unsafe fn store<V: Vector, const M: usize>(&self, panel: usize, row: usize, acc: &[[V; 2]; M]) {
+        let first = panel * self.layer.panel_outputs;
+        for (i, acc) in acc.iter().enumerate() {
+            unsafe {
+                if self.layer.gated {
+                    self.store_vector(row + i, first, acc[0].mul(gelu(acc[1])));
+                } else {
+                    self.store_vector(row + i, first, acc[0]);
+                    if first + V::LANES < self.layer.outputs {
+                        self.store_vector(row + i, first + V::LANES, acc[1]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_vector<V: Vector>(&self, row: usize, col: usize, y: V) {
+        let lanes = (self.layer.outputs - col).min(V::LANES);
+        unsafe {
+            let out = self.out.add(row * self.out_stride + col);
+            let mut y = y;
+            if lanes == V::LANES {
+                if let Some((addend, stride)) = self.addend {
+                    y = y.add(V::load(addend.add(row * stride + col)));
+                }
+                if self.activation == Activation::Gelu {
+                    y = gelu(y);
+                }
+                if self.accumulate {
+                    y = y.add(V::load(out));
+                }
+                y.store(out);
+            } else {
+                if let Some((addend, stride)) = self.addend {
+                    y = y.add(V::load_first(addend.add(row * stride + col), lanes));
+                }
+                if self.activation == Activation::Gelu {
+                    y = gelu(y);
+                }
+                if self.accumulate {
+                    y = y.add(V::load_first(out, lanes));
+                }
+                y.store_first(out, lanes);
+            }
+        }
+    }
+}
