@@ -1,11 +1,13 @@
 //! A fixed set of threads that share one operation at a time.
 //!
-//! The caller is thread 0. Workers spin while operations follow each other, so that handing one over costs well under a
-//! microsecond, and park after [`SPIN`] without one, so that they leave the cores alone between bins. Nothing allocates
-//! after [`Pool::new`]; waking a parked worker is one system call.
+//! An operation has as many parts as there are threads. Whoever is free takes the next part: the caller never waits for a
+//! worker that the system has not let run (it is waking up, or another program has its core), it does that part itself.
+//! Workers spin while operations follow each other, so that handing one over costs well under a microsecond, and park after
+//! [`SPIN`] without one, so that they leave the cores alone between bins. Nothing allocates after [`Pool::new`]; waking a
+//! parked worker is one system call.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -19,27 +21,68 @@ const SPINS_A_LOOK: u32 = 128;
 type Job = *const (dyn Fn(usize) + Sync);
 
 struct Shared {
-    /// Counts operations; a change is the signal to start.
-    epoch: AtomicUsize,
-    /// The operation, valid from a change of `epoch` until `running` is zero.
+    /// Number of the operation in the upper half, next part that nobody has taken in the lower. A part can be taken only
+    /// while its operation's caller still waits for it.
+    state: AtomicU64,
+    /// Parts of an operation.
+    parts: u32,
+    /// The operation; written while no part is taken.
     job: UnsafeCell<Option<Job>>,
-    /// Workers that have not finished it.
-    running: AtomicUsize,
+    /// Parts that are done.
+    done: AtomicU32,
     /// Set when a worker panicked.
     panicked: AtomicBool,
     shutdown: AtomicBool,
     parked: Vec<AtomicBool>,
 }
 
-// SAFETY: `job` is written by the caller only while no worker runs (`running` is zero) and read by workers only after they
-// saw `epoch` change with Acquire, which the caller stored with Release after writing it.
+// SAFETY: `job` is written by the caller only after every part of the last operation is done, and read only by who has taken
+// a part, which happens after the write (Release on `state`, Acquire when taking).
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is to a `Sync` closure that outlives the operation, see `Pool::run`.
 unsafe impl Send for Shared {}
 
+impl Shared {
+    /// Takes the next part of operation `epoch`, if there is one.
+    fn take(&self, epoch: u32) -> Option<usize> {
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            let next = state as u32;
+            if (state >> 32) as u32 != epoch || next >= self.parts {
+                return None;
+            }
+            match self
+                .state
+                .compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Some(next as usize),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Takes and does parts of operation `epoch` until none is left.
+    fn help(&self, epoch: u32) {
+        while let Some(part) = self.take(epoch) {
+            // SAFETY: a part of this operation is taken and not done, so `job` is this operation's and outlives it.
+            let job = unsafe { (*self.job.get()).map(|job| &*job) };
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                if let Some(job) = job {
+                    job(part);
+                }
+            }));
+            if outcome.is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.done.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
 /// The threads.
 pub struct Pool {
     shared: Arc<Shared>,
+    epoch: u32,
     workers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
 }
@@ -50,9 +93,10 @@ impl Pool {
     pub fn new(threads: usize, cores: Option<&[usize]>) -> Self {
         let count = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
+            parts: count as u32 + 1,
             job: UnsafeCell::new(None),
-            running: AtomicUsize::new(0),
+            done: AtomicU32::new(0),
             panicked: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
             parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
@@ -77,38 +121,40 @@ impl Pool {
         let handles = workers.iter().map(|worker| worker.thread().clone()).collect();
         Pool {
             shared,
+            epoch: 0,
             workers,
             handles,
         }
     }
 
-    /// Number of threads, the calling one included.
+    /// Number of threads, the calling one included, and of parts of an operation.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Calls `job(thread)` once on every thread and returns when all are done.
+    /// Calls `job(part)` once for every part and returns when all are done.
     pub fn run(&mut self, job: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() {
             return job(0);
         }
         let shared = &*self.shared;
-        // SAFETY: no worker runs (the last call waited for all of them), so nobody reads `job`. The lifetime is erased, but
-        // this function does not return before every worker has finished with it.
+        // SAFETY: every part of the last operation is done (the last call waited), so nobody reads `job`. The lifetime is
+        // erased, but this function does not return before every part is done, and none can be taken afterwards.
         unsafe {
             *shared.job.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job));
         }
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
+        shared.done.store(0, Ordering::Relaxed);
+        self.epoch = self.epoch.wrapping_add(1);
         // SeqCst: either a worker that is about to park sees this, or we see that it parked.
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        shared.state.store(u64::from(self.epoch) << 32, Ordering::SeqCst);
         for (parked, handle) in shared.parked.iter().zip(&self.handles) {
             if parked.load(Ordering::SeqCst) {
                 handle.unpark();
             }
         }
-        let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(0)));
+        shared.help(self.epoch);
         let mut spins = 0u32;
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.done.load(Ordering::Acquire) != shared.parts {
             spins += 1;
             // More threads than cores: let the others run.
             if spins % 4096 == 0 {
@@ -116,17 +162,20 @@ impl Pool {
             }
             std::hint::spin_loop();
         }
-        if let Err(panic) = own {
-            std::panic::resume_unwind(panic);
-        }
-        assert!(!shared.panicked.load(Ordering::Relaxed), "a worker thread panicked");
+        assert!(
+            !shared.panicked.load(Ordering::Relaxed),
+            "a part of an operation panicked"
+        );
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.shutdown.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        let no_part = u64::from(self.shared.parts);
+        self.shared
+            .state
+            .store(u64::from(self.epoch.wrapping_add(1)) << 32 | no_part, Ordering::SeqCst);
         self.handles.iter().for_each(Thread::unpark);
         for worker in self.workers.drain(..) {
             // A worker's panic was reported where the operation ran.
@@ -142,32 +191,25 @@ fn work(shared: &Shared, worker: usize) {
         if shared.shutdown.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: `epoch` changed and this worker has not finished the operation, so `job` is set and outlives it.
-        let job = unsafe { (*shared.job.get()).map(|job| &*job) };
-        if let Some(job) = job {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(worker + 1)));
-            if outcome.is_err() {
-                shared.panicked.store(true, Ordering::Relaxed);
-            }
-        }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.help(seen);
     }
 }
 
-/// Returns the next epoch after `seen`.
-fn wait(shared: &Shared, worker: usize, seen: usize) -> usize {
+/// Returns the next operation's number after `seen`.
+fn wait(shared: &Shared, worker: usize, seen: u32) -> u32 {
+    let epoch = |order| (shared.state.load(order) >> 32) as u32;
     let start = Instant::now();
     loop {
         for _ in 0..SPINS_A_LOOK {
-            let epoch = shared.epoch.load(Ordering::Acquire);
-            if epoch != seen {
-                return epoch;
+            let now = epoch(Ordering::Acquire);
+            if now != seen {
+                return now;
             }
             std::hint::spin_loop();
         }
         if start.elapsed() > SPIN {
             shared.parked[worker].store(true, Ordering::SeqCst);
-            while shared.epoch.load(Ordering::SeqCst) == seen {
+            while epoch(Ordering::SeqCst) == seen {
                 std::thread::park();
             }
             shared.parked[worker].store(false, Ordering::SeqCst);
@@ -197,32 +239,30 @@ pub fn share(count: usize, thread: usize, threads: usize) -> std::ops::Range<usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
 
     #[test]
-    fn every_thread_runs_every_job_once() {
+    fn every_part_is_done_once() {
         for threads in [1, 2, 3, 5] {
             let mut pool = Pool::new(threads, None);
             let counts: Vec<AtomicU64> = (0..threads).map(|_| AtomicU64::new(0)).collect();
-            for round in 0..2000 {
-                pool.run(&|thread| {
-                    counts[thread].fetch_add(1, Ordering::Relaxed);
+            for round in 0..20_000 {
+                pool.run(&|part| {
+                    counts[part].fetch_add(1, Ordering::Relaxed);
                 });
-                if round % 500 == 0 {
+                if round % 4000 == 0 {
                     // Long enough for the workers to park.
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                let total: u64 = counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-                assert_eq!(total, (round + 1) * threads as u64);
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == round + 1));
             }
         }
     }
 
     #[test]
-    fn a_panic_on_a_worker_reaches_the_caller() {
+    fn a_panic_in_a_part_reaches_the_caller() {
         let mut pool = Pool::new(2, None);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pool.run(&|thread| assert_eq!(thread, 0, "only thread 0 lives"));
+            pool.run(&|part| assert_eq!(part, 0, "only part 0 goes well"));
         }));
         assert!(outcome.is_err());
     }
