@@ -1,1 +1,45 @@
 //! The real-time path, in the order that data takes: ring, bin, decode, deadline, publish.
+//!
+//! ```text
+//!  source thread(s)        decode thread                          publish thread
+//!  ─────────────────       ───────────────────────────────        ─────────────────
+//!  Source::poll →    ring  → merge by device time → bin closes     slot → score
+//!  SpikeEvent        SPSC  → window → Predictor → prediction   → SPSC   → ZeroMQ
+//! ```
+//!
+//! Threads sleep while nothing is due ([`clock`]), so that on two cores a predictor with two threads has both. A slow
+//! or failing part never stops the others: what is lost on the way is refused, counted, and flagged in the next
+//! [`message`]. [`runtime::Run`] puts it together.
+
+mod bin;
+#[cfg(test)]
+mod bin_tests;
+pub mod clock;
+pub mod deadline;
+mod decode;
+mod hello;
+mod ingest;
+mod live;
+pub mod message;
+pub mod predictor;
+mod publish;
+mod ring;
+pub mod runtime;
+pub mod score;
+mod slot;
+mod socket;
+mod stats;
+mod summary;
+mod window;
+
+pub use bin::{BinAssembler, BinConfig, ClosedBin, IngestTotals};
+pub use ingest::{ingest_benchmark, IngestReport};
+pub use live::{LiveSnapshot, RunState};
+pub use predictor::{MeanRate, PredictError, Predictor};
+pub use publish::{BoundEndpoints, PublishConfig};
+pub use ring::{event_ring, EventReader, EventWriter, RingCounters, WhenFull};
+pub use runtime::{NullModel, Run, RunConfig, RunError};
+pub use socket::PublishError;
+pub use stats::{Latency, LatencySummary};
+pub use summary::{BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
+pub use window::SpikeWindow;

@@ -1,0 +1,124 @@
+//! A simulated population as a source.
+
+use super::pace::{Due, Pacer};
+use super::{EventSink, Pace, Poll, Source, SourceError, SpikeEvent};
+
+/// Spikes pushed to the sink at once.
+const CHUNK: usize = 512;
+
+/// A model of a population that makes spikes as its time goes on.
+pub trait SpikeGenerator: Send {
+    /// Ids of the units.
+    fn unit_ids(&self) -> &[String];
+
+    /// Goes on to time `until_ns` and gives each spike before it, in order of time, to `emit(time_ns, unit)`.
+    fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32));
+}
+
+/// A source whose spikes a [`SpikeGenerator`] makes while it runs.
+#[derive(Debug)]
+pub struct Simulated<G> {
+    generator: G,
+    pacer: Pacer,
+    start_ns: i64,
+    end_ns: i64,
+    chunk: Vec<SpikeEvent>,
+}
+
+impl<G: SpikeGenerator> Simulated<G> {
+    /// A source over `generator`, which has been advanced to `start_ns`; it runs to `end_ns` in steps of `tick_ns`.
+    pub fn new(generator: G, start_ns: i64, end_ns: i64, pace: Pace, tick_ns: i64) -> Self {
+        let pacer = Pacer::new(pace, start_ns, tick_ns);
+        Self {
+            generator,
+            pacer,
+            start_ns,
+            end_ns,
+            chunk: Vec::with_capacity(CHUNK),
+        }
+    }
+}
+
+impl<G: SpikeGenerator> Source for Simulated<G> {
+    fn name(&self) -> &str {
+        "simulated population"
+    }
+
+    fn unit_ids(&self) -> &[String] {
+        self.generator.unit_ids()
+    }
+
+    fn pace(&self) -> Pace {
+        self.pacer.pace()
+    }
+
+    fn start_ns(&self) -> i64 {
+        self.start_ns
+    }
+
+    fn end_ns(&self) -> Option<i64> {
+        Some(self.end_ns)
+    }
+
+    fn start(&mut self, host_ns: i64) {
+        self.pacer.start(host_ns);
+    }
+
+    fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
+        let due = match self.pacer.due(now_ns) {
+            Due::At(host_ns) => return Ok(Poll::WaitUntil(host_ns)),
+            Due::Until(due) => due.min(self.end_ns),
+        };
+        let chunk = &mut self.chunk;
+        chunk.clear();
+        self.generator.advance_to(due, &mut |time_ns, unit| {
+            if chunk.len() == CHUNK {
+                sink.spikes(chunk);
+                chunk.clear();
+            }
+            chunk.push(SpikeEvent::spike(time_ns, unit));
+        });
+        sink.spikes(chunk);
+        sink.clock(due, now_ns);
+        Ok(if due >= self.end_ns {
+            Poll::Finished
+        } else {
+            Poll::Again
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::replay::tests::Kept;
+    use super::*;
+
+    /// One spike of unit 0 every 3 ns.
+    struct Metronome(Vec<String>, i64);
+
+    impl SpikeGenerator for Metronome {
+        fn unit_ids(&self) -> &[String] {
+            &self.0
+        }
+        fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32)) {
+            while self.1 < until_ns {
+                emit(self.1, 0);
+                self.1 += 3;
+            }
+        }
+    }
+
+    #[test]
+    fn every_spike_of_the_generator_comes_through_once() {
+        let mut source = Simulated::new(Metronome(vec!["a".into()], 0), 0, 6_000, Pace::AsFast, 4_000);
+        source.start(0);
+        let mut kept = Kept::default();
+        while source.poll(0, &mut kept).unwrap() != Poll::Finished {}
+        assert_eq!(kept.spikes.len(), 2_000);
+        assert!(kept
+            .spikes
+            .windows(2)
+            .all(|pair| pair[1].time_ns - pair[0].time_ns == 3));
+        assert_eq!(kept.clocks, [4_000, 6_000]);
+    }
+}

@@ -1,0 +1,242 @@
+//! The decode thread: takes spikes from the rings, closes bins, runs the model, hands predictions to the publisher.
+//!
+//! From its start to its end it allocates nothing, takes no lock, and makes no system call but the sleeps of
+//! [`super::clock`] (at most 5 ms long, short polls shortly before a bin is due). What the model does inside
+//! [`Predictor::predict`] is the model's promise.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bin::{BinAssembler, ClosedBin, IngestTotals};
+use super::clock::{monotonic_ns, use_precise_timers, wait_for};
+use super::deadline::{Deadline, Rung};
+use super::live::Live;
+use super::message::flags;
+use super::predictor::Predictor;
+use super::slot::{PredictionSlot, SlotFiller};
+
+/// Sleep between looks for a free slot, where nothing runs by the clock.
+const SLOT_WAIT: Duration = Duration::from_micros(50);
+
+/// What the decode thread counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DecodeCounts {
+    pub totals: IngestTotals,
+    pub pending: u64,
+    pub pushed_out: u64,
+    pub bins: u64,
+    pub without_history: u64,
+    pub full: u64,
+    pub held: u64,
+    pub neutral: u64,
+    pub model_failed: u64,
+    pub without_slot: u64,
+}
+
+/// Counts that messages report since the last prediction.
+#[derive(Clone, Copy, Default)]
+struct Reported {
+    binned: u64,
+    refused: u64,
+    late: u64,
+    unknown: u64,
+    pushed_out: u64,
+    without_slot: u64,
+}
+
+pub(crate) struct Decoder {
+    bins: BinAssembler,
+    predictor: Box<dyn Predictor>,
+    deadline: Deadline,
+    slots: SlotFiller,
+    live: Arc<Live>,
+    /// T × N: the mean rates in every bin.
+    neutral: Box<[f32]>,
+    /// T × N: the last full prediction.
+    last: Box<[f32]>,
+    have_last: bool,
+    times_s: Box<[f64]>,
+    reported: Reported,
+    counts: DecodeCounts,
+}
+
+impl Decoder {
+    /// A decoder whose neutral prediction is `null_log_rates` (N) in every bin.
+    pub fn new(
+        bins: BinAssembler,
+        predictor: Box<dyn Predictor>,
+        deadline: Deadline,
+        slots: SlotFiller,
+        live: Arc<Live>,
+        null_log_rates: &[f64],
+    ) -> Self {
+        let row: Vec<f32> = null_log_rates.iter().map(|&rate| rate as f32).collect();
+        let neutral: Box<[f32]> = row.repeat(predictor.horizon_bins()).into();
+        Self {
+            times_s: vec![0.0; bins.window_capacity()].into(),
+            last: neutral.clone(),
+            neutral,
+            bins,
+            predictor,
+            deadline,
+            slots,
+            live,
+            have_last: false,
+            reported: Reported::default(),
+            counts: DecodeCounts::default(),
+        }
+    }
+
+    /// Runs until every source has ended and its ring is empty.
+    pub fn run(mut self) -> DecodeCounts {
+        use_precise_timers();
+        loop {
+            let taken = self.bins.ingest();
+            let mut closed = false;
+            while let Some(bin) = self.bins.close_next() {
+                self.finish_bin(bin);
+                closed = true;
+            }
+            if taken > 0 || closed {
+                continue;
+            }
+            if self.bins.is_finished() {
+                break;
+            }
+            let expected = self.bins.expected_close_ns();
+            self.live.expected_close_ns.store(expected.unwrap_or(0), Relaxed);
+            std::thread::sleep(wait_for(monotonic_ns(), expected));
+        }
+        self.counts.totals = self.bins.totals();
+        self.counts.pending = self.bins.pending();
+        self.counts.pushed_out = self.bins.pushed_out();
+        self.counts
+    }
+
+    fn finish_bin(&mut self, bin: ClosedBin) {
+        self.counts.bins += 1;
+        self.live.device_ns.store(bin.end_ns, Relaxed);
+        if self.bins.history_is_complete(bin.end_ns) {
+            match self.free_slot() {
+                Some(slot) => self.predict(bin, slot),
+                None => self.counts.without_slot += 1,
+            }
+        } else {
+            self.counts.without_history += 1;
+        }
+        self.tell();
+    }
+
+    /// A free slot. Where nothing runs by the clock, waits for the publisher to give one back.
+    fn free_slot(&mut self) -> Option<Box<PredictionSlot>> {
+        loop {
+            let slot = self.slots.take();
+            if slot.is_some() || self.deadline.budget_ns.is_some() || !self.slots.publisher_lives() {
+                return slot;
+            }
+            std::thread::sleep(SLOT_WAIT);
+        }
+    }
+
+    fn predict(&mut self, bin: ClosedBin, mut slot: Box<PredictionSlot>) {
+        let decode_start_ns = monotonic_ns();
+        slot.counts.copy_from_slice(self.bins.counts());
+        slot.early_counts.copy_from_slice(self.bins.early_counts());
+        let behind = self.is_behind();
+        let mut bits = match self.deadline.rung(behind, self.have_last) {
+            Rung::Full => self.predict_full(bin, &mut slot),
+            Rung::Held => {
+                slot.log_rates.copy_from_slice(&self.last);
+                flags::HELD | flags::SKIPPED
+            }
+            Rung::Neutral => {
+                slot.log_rates.copy_from_slice(&self.neutral);
+                flags::NEUTRAL | flags::SKIPPED
+            }
+        };
+        let count = match bits {
+            _ if bits & flags::HELD != 0 => &mut self.counts.held,
+            _ if bits & flags::NEUTRAL != 0 => &mut self.counts.neutral,
+            _ => &mut self.counts.full,
+        };
+        *count += 1;
+        self.counts.model_failed += u64::from(bits & flags::MODEL_FAILED != 0);
+        bits |= self.report_spikes(&mut slot);
+        slot.header.flags = bits;
+        slot.header.bin_index = bin.index;
+        slot.header.bin_end_ns = bin.end_ns;
+        slot.header.ingest_ns = self.bins.last_ingest_ns();
+        slot.header.decode_start_ns = decode_start_ns;
+        slot.close_ns = bin.close_host_ns;
+        self.live
+            .expected_close_ns
+            .store(self.bins.expected_close_ns().unwrap_or(0), Relaxed);
+        slot.header.decode_end_ns = monotonic_ns();
+        self.slots.hand_over(slot);
+    }
+
+    /// Whether the next bin has closed as well. Takes in what the rings hold until that is known.
+    fn is_behind(&mut self) -> bool {
+        while self.deadline.budget_ns.is_some() && !self.bins.can_close() {
+            if self.bins.ingest() == 0 {
+                return false;
+            }
+        }
+        self.bins.can_close()
+    }
+
+    /// Runs the model; its failure, or a number that is not finite, makes the prediction neutral. Returns the flags.
+    fn predict_full(&mut self, bin: ClosedBin, slot: &mut PredictionSlot) -> u32 {
+        let (times_s, units) = self.bins.window(bin.end_ns, &mut self.times_s);
+        let done = self.predictor.predict(times_s, units, &mut slot.log_rates);
+        if done.is_err() || slot.log_rates.iter().any(|rate| !rate.is_finite()) {
+            slot.log_rates.copy_from_slice(&self.neutral);
+            return flags::NEUTRAL | flags::MODEL_FAILED;
+        }
+        self.last.copy_from_slice(&slot.log_rates);
+        self.have_last = true;
+        0
+    }
+
+    /// Writes the counts since the last prediction into the header and returns the flags they raise.
+    fn report_spikes(&mut self, slot: &mut PredictionSlot) -> u32 {
+        let totals = self.bins.totals();
+        let now = Reported {
+            binned: totals.binned,
+            refused: self.bins.ring_refused() + totals.overflowed,
+            late: totals.late,
+            unknown: totals.unknown,
+            pushed_out: self.bins.pushed_out(),
+            without_slot: self.counts.without_slot,
+        };
+        let before = std::mem::replace(&mut self.reported, now);
+        let since = |now: u64, before: u64| (now - before).min(u64::from(u32::MAX)) as u32;
+        slot.header.spikes_in = since(now.binned, before.binned);
+        slot.header.spikes_refused = since(now.refused, before.refused);
+        slot.header.spikes_late = since(now.late, before.late);
+        slot.header.spikes_unknown = since(now.unknown, before.unknown);
+        let raised = [
+            (now.refused > before.refused, flags::SPIKES_REFUSED),
+            (now.late > before.late, flags::SPIKES_LATE),
+            (now.unknown > before.unknown, flags::SPIKES_UNKNOWN),
+            (now.pushed_out > before.pushed_out, flags::WINDOW_TRUNCATED),
+            (now.without_slot > before.without_slot, flags::PUBLICATION_LOST),
+        ];
+        raised
+            .iter()
+            .filter(|(is, _)| *is)
+            .fold(0, |bits, (_, flag)| bits | flag)
+    }
+
+    fn tell(&self) {
+        let totals = self.bins.totals();
+        let (offset, spread) = self.bins.clock_offset();
+        self.live.spikes.store(totals.received, Relaxed);
+        self.live
+            .refused
+            .store(self.bins.ring_refused() + totals.overflowed, Relaxed);
+        self.live.clock_offset_ns.store(offset, Relaxed);
+        self.live.clock_spread_ns.store(spread, Relaxed);
+    }
+}

@@ -1,0 +1,60 @@
+//! The `hello` message: what a subscriber needs to read predictions, as JSON.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::{json, Map, Value};
+
+use super::live::Live;
+use super::message::{flags, MessageHeader, HEADER_LEN, PREDICTION_TOPIC, VERSION};
+use super::predictor::Predictor;
+
+/// The part of `hello` that does not change in a run. All keys of the message:
+///
+/// `schema`, `version`; `topic`, `header_len`, `header` (fields in order, with numpy types), `flags` (name → bit),
+/// `array` (dtype, meaning, axes); `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
+/// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
+/// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now).
+pub(crate) fn fixed_part(predictor: &dyn Predictor, last_bin_ns: i64) -> Map<String, Value> {
+    let header: Vec<Value> = MessageHeader::FIELDS
+        .iter()
+        .map(|(name, dtype)| json!([name, dtype]))
+        .collect();
+    let flags: Map<String, Value> = flags::NAMES
+        .iter()
+        .map(|(name, bit)| (name.to_string(), json!(bit)))
+        .collect();
+    let fixed = json!({
+        "schema": "neurohorizon.prediction",
+        "version": VERSION,
+        "topic": PREDICTION_TOPIC,
+        "header_len": HEADER_LEN,
+        "header": header,
+        "flags": flags,
+        "array": {"dtype": "<f4", "meaning": "ln(expected count in the bin)", "axes": ["bin", "unit"]},
+        "unit_ids": predictor.unit_ids(),
+        "bin_ns": predictor.bin_ns(),
+        "history_ns": predictor.history_ns(),
+        "horizon_bins": predictor.horizon_bins(),
+        "last_bin_ns": last_bin_ns,
+        "model": {"description": predictor.describe(), "hash": format!("{:016x}", predictor.model_hash())},
+    });
+    match fixed {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// One `hello` message.
+pub(crate) fn message(fixed: &Map<String, Value>, live: &Live, epoch: u64, sequence: u64, host_ns: i64) -> String {
+    let mut map = fixed.clone();
+    map.insert("epoch".into(), json!(epoch));
+    map.insert("sequence".into(), json!(sequence));
+    map.insert("state".into(), json!(live.state()));
+    let clock = json!({
+        "offset_ns": live.clock_offset_ns.load(Relaxed),
+        "uncertainty_ns": live.clock_spread_ns.load(Relaxed),
+        "host_ns": host_ns,
+    });
+    map.insert("clock".into(), clock);
+    Value::Object(map).to_string()
+}

@@ -1,0 +1,171 @@
+//! What the pipeline asks of a model, and the simplest model: each unit's mean rate.
+
+use thiserror::Error;
+
+use super::message::fnv1a;
+
+/// A failure to predict one window. The pipeline then publishes the neutral prediction and goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("prediction failed: {0}")]
+pub struct PredictError(pub String);
+
+/// A model that predicts the spike counts of the bins that follow a window of spikes.
+pub trait Predictor: Send {
+    /// Ids of the model's units, in the order of its outputs; N = their number.
+    fn unit_ids(&self) -> &[String];
+    /// Bin width in ns.
+    fn bin_ns(&self) -> i64;
+    /// Length of the history window in ns.
+    fn history_ns(&self) -> i64;
+    /// Bins predicted ahead, T.
+    fn horizon_bins(&self) -> usize;
+    /// A hash that changes when the model does.
+    fn model_hash(&self) -> u64;
+    /// One line for people: what the model is.
+    fn describe(&self) -> String;
+    /// Most spikes that a window may hold.
+    fn max_spikes(&self) -> usize;
+    /// Predicts the T bins after a window `[bin_end − history, bin_end)`.
+    ///
+    /// `times_s`: S spike times in seconds relative to the window's start, sorted; `units`: S model unit indices;
+    /// `log_rates`: T × N, row-major, receives ln(expected count in the bin). Does not allocate.
+    ///
+    /// # Errors
+    /// Where this window cannot be predicted; `log_rates` then holds nothing of use.
+    fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError>;
+}
+
+/// Shape of a [`MeanRate`] predictor's windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowShape {
+    /// Bin width in ns.
+    pub bin_ns: i64,
+    /// History in ns.
+    pub history_ns: i64,
+    /// Bins predicted ahead.
+    pub horizon_bins: usize,
+    /// Most spikes in a window.
+    pub max_spikes: usize,
+}
+
+/// Predicts each unit's mean count a bin, whatever the spikes: the null model of bits per spike.
+#[derive(Clone, Debug)]
+pub struct MeanRate {
+    unit_ids: Vec<String>,
+    shape: WindowShape,
+    log_rates: Vec<f32>,
+    hash: u64,
+    origin: String,
+}
+
+impl MeanRate {
+    /// A predictor of the given log rates (N, ln of the mean count a bin), which come from `origin`.
+    ///
+    /// # Errors
+    /// Where the number of rates is not the number of units.
+    pub fn new(
+        unit_ids: Vec<String>,
+        shape: WindowShape,
+        log_rates: &[f64],
+        origin: &str,
+    ) -> Result<Self, PredictError> {
+        if unit_ids.len() != log_rates.len() {
+            let (rates, units) = (log_rates.len(), unit_ids.len());
+            return Err(PredictError(format!("{rates} mean rates were given for {units} units")));
+        }
+        let log_rates: Vec<f32> = log_rates.iter().map(|&rate| rate as f32).collect();
+        let hash = fnv1a(bytemuck::cast_slice(&log_rates));
+        Ok(Self {
+            unit_ids,
+            shape,
+            log_rates,
+            hash,
+            origin: origin.to_string(),
+        })
+    }
+}
+
+impl Predictor for MeanRate {
+    fn unit_ids(&self) -> &[String] {
+        &self.unit_ids
+    }
+    fn bin_ns(&self) -> i64 {
+        self.shape.bin_ns
+    }
+    fn history_ns(&self) -> i64 {
+        self.shape.history_ns
+    }
+    fn horizon_bins(&self) -> usize {
+        self.shape.horizon_bins
+    }
+    fn model_hash(&self) -> u64 {
+        self.hash
+    }
+    fn describe(&self) -> String {
+        format!("mean rate of each unit, from {}", self.origin)
+    }
+    fn max_spikes(&self) -> usize {
+        self.shape.max_spikes
+    }
+    fn predict(&mut self, _times_s: &[f64], _units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        for row in log_rates.chunks_exact_mut(self.log_rates.len().max(1)) {
+            row.copy_from_slice(&self.log_rates);
+        }
+        Ok(())
+    }
+}
+
+/// ln of each unit's mean count a bin over the spikes in `[start_ns, end_ns)`, clamped to [−10, 10] (model.md §9): a
+/// silent unit has −10.
+///
+/// `units` are indices below `n_units`; others are left out.
+pub fn mean_log_rates(
+    times_ns: &[i64],
+    units: &[u32],
+    n_units: usize,
+    start_ns: i64,
+    end_ns: i64,
+    bin_ns: i64,
+) -> Vec<f64> {
+    let mut counts = vec![0u64; n_units];
+    for (&time, &unit) in times_ns.iter().zip(units) {
+        if (start_ns..end_ns).contains(&time) {
+            if let Some(count) = counts.get_mut(unit as usize) {
+                *count += 1;
+            }
+        }
+    }
+    let bins = (end_ns - start_ns) as f64 / bin_ns as f64;
+    counts
+        .iter()
+        .map(|&count| (count as f64 / bins).ln().clamp(-10.0, 10.0))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_are_counts_over_bins() {
+        // 4 bins of 10 ns: unit 0 spikes twice, unit 1 never; the spike at 40 is outside.
+        let rates = mean_log_rates(&[0, 39, 40], &[0, 0, 1], 2, 0, 40, 10);
+        assert!((rates[0] - 0.5f64.ln()).abs() < 1e-12);
+        assert_eq!(rates[1], -10.0);
+    }
+
+    #[test]
+    fn every_predicted_bin_is_the_mean() {
+        let shape = WindowShape {
+            bin_ns: 1,
+            history_ns: 1,
+            horizon_bins: 3,
+            max_spikes: 1,
+        };
+        let mut predictor = MeanRate::new(vec!["a".into(), "b".into()], shape, &[0.5, -1.0], "test").unwrap();
+        let mut out = [9.0; 6];
+        predictor.predict(&[], &[], &mut out).unwrap();
+        assert_eq!(out, [0.5, -1.0, 0.5, -1.0, 0.5, -1.0]);
+        assert!(MeanRate::new(vec!["a".into()], shape, &[], "test").is_err());
+    }
+}

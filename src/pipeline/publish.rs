@@ -1,0 +1,293 @@
+//! The publish thread: stamps predictions, sends them on both endpoints, scores them, and says `hello` each second.
+//!
+//! `send` costs several µs and makes system calls, so it has a thread of its own. Scoring happens here too, after the
+//! send.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use super::clock::{monotonic_ns, use_precise_timers, wait_for};
+use super::deadline::Deadline;
+use super::hello;
+use super::live::{Live, RunState};
+use super::message::{flags, PREDICTION_TOPIC};
+use super::score::{OnlineScore, ScoreReport};
+use super::slot::{PredictionSlot, SlotEmptier};
+use super::socket::{EveryEndpoint, LatestEndpoint, PublishError, Sent};
+use super::stats::Latency;
+
+/// Time between two `hello` messages and two updates of the live figures, ns.
+const HELLO_EVERY_NS: i64 = 1_000_000_000;
+const LIVE_EVERY_NS: i64 = 200_000_000;
+/// Sleep between two looks at a full subscriber, where nothing runs by the clock.
+const FULL_SUBSCRIBER_WAIT: Duration = Duration::from_micros(100);
+/// A subscriber that takes nothing for so long, ns, loses the message even where nothing runs by the clock.
+const FULL_SUBSCRIBER_PATIENCE_NS: i64 = 10_000_000_000;
+/// Predictions without a fault after which a degraded run is running again.
+const GOOD_AGAIN: u32 = 50;
+/// Flags that make a run degraded.
+const FAULTS: u32 = flags::MISSED_DEADLINE
+    | flags::SPIKES_REFUSED
+    | flags::HELD
+    | flags::NEUTRAL
+    | flags::MODEL_FAILED
+    | flags::PUBLICATION_LOST;
+
+/// Where predictions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishConfig {
+    /// Endpoint of every prediction.
+    pub endpoint: String,
+    /// Endpoint of the latest prediction only; `None`: there is none.
+    pub latest_endpoint: Option<String>,
+    /// Messages kept for a slow subscriber. Below 1000 ZeroMQ loses messages even of quick ones.
+    pub high_water_mark: i32,
+    /// How long to wait for a subscriber before the run starts; zero: do not wait.
+    pub wait_for_subscriber: Duration,
+}
+
+/// What the publish thread counted.
+pub(crate) struct PublishCounts {
+    pub published: u64,
+    pub missed: u64,
+    pub not_delivered: u64,
+    pub close_to_publish: Latency,
+    pub decode: Latency,
+    pub ingest_to_decode: Latency,
+    pub handover: Latency,
+    pub score: ScoreReport,
+}
+
+/// The bound endpoints and all that is counted.
+pub(crate) struct Publisher {
+    every: EveryEndpoint,
+    latest: Option<LatestEndpoint>,
+    hello: Map<String, Value>,
+    live: Arc<Live>,
+    stop: Arc<AtomicBool>,
+    deadline: Deadline,
+    score: OnlineScore,
+    epoch: u64,
+    sequence: u64,
+    hello_sequence: u64,
+    next_hello_ns: i64,
+    next_live_ns: i64,
+    good_for: u32,
+    lost_before: bool,
+    missed: u64,
+    stand_ins: u64,
+    not_delivered: u64,
+    close_to_publish: Latency,
+    decode: Latency,
+    ingest_to_decode: Latency,
+    handover: Latency,
+}
+
+/// The addresses that the endpoints really have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundEndpoints {
+    /// Of every prediction.
+    pub every: String,
+    /// Of the latest only.
+    pub latest: Option<String>,
+}
+
+impl Publisher {
+    /// Binds the endpoints.
+    pub fn bind(
+        config: &PublishConfig,
+        hello: Map<String, Value>,
+        live: Arc<Live>,
+        stop: Arc<AtomicBool>,
+        deadline: Deadline,
+        score: OnlineScore,
+    ) -> Result<(Self, BoundEndpoints), PublishError> {
+        let context = zmq::Context::new();
+        let (every, every_at) = EveryEndpoint::bind(&context, &config.endpoint, config.high_water_mark)?;
+        let latest = match &config.latest_endpoint {
+            Some(endpoint) => Some(LatestEndpoint::bind(&context, endpoint, config.high_water_mark)?),
+            None => None,
+        };
+        let (latest, latest_at) = latest.unzip();
+        let epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_nanos() as u64);
+        let publisher = Self {
+            every,
+            latest,
+            hello,
+            live,
+            stop,
+            deadline,
+            score,
+            epoch,
+            sequence: 0,
+            hello_sequence: 0,
+            next_hello_ns: 0,
+            next_live_ns: 0,
+            good_for: 0,
+            lost_before: false,
+            missed: 0,
+            stand_ins: 0,
+            not_delivered: 0,
+            close_to_publish: Latency::default(),
+            decode: Latency::default(),
+            ingest_to_decode: Latency::default(),
+            handover: Latency::default(),
+        };
+        Ok((
+            publisher,
+            BoundEndpoints {
+                every: every_at,
+                latest: latest_at,
+            },
+        ))
+    }
+
+    /// Waits for a subscriber of predictions, at most `patience` or until the run is stopped; says `hello` meanwhile.
+    pub fn wait_for_subscriber(&mut self, patience: Duration) -> Result<(), PublishError> {
+        let until_ns = monotonic_ns() + patience.as_nanos() as i64;
+        while monotonic_ns() < until_ns && !self.stop.load(Relaxed) {
+            if self.every.read_subscriptions()? {
+                break;
+            }
+            self.say_hello()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Publishes until the decode thread has ended and every slot is empty.
+    pub fn run(mut self, mut slots: SlotEmptier) -> Result<PublishCounts, PublishError> {
+        use_precise_timers();
+        loop {
+            self.say_hello()?;
+            if let Some(mut slot) = slots.take() {
+                self.publish(&mut slot)?;
+                self.score
+                    .push(slot.header.bin_index, &slot.counts, &slot.early_counts, &slot.log_rates);
+                slots.give_back(slot);
+                self.tell();
+            } else if slots.is_finished() {
+                break;
+            } else {
+                let expected = self.live.expected_close_ns.load(Relaxed);
+                std::thread::sleep(wait_for(monotonic_ns(), (expected > 0).then_some(expected)));
+            }
+        }
+        self.next_live_ns = 0;
+        self.tell();
+        Ok(PublishCounts {
+            published: self.sequence,
+            missed: self.missed,
+            not_delivered: self.not_delivered,
+            close_to_publish: self.close_to_publish,
+            decode: self.decode,
+            ingest_to_decode: self.ingest_to_decode,
+            handover: self.handover,
+            score: self.score.report(),
+        })
+    }
+
+    fn publish(&mut self, slot: &mut PredictionSlot) -> Result<(), PublishError> {
+        let header = &mut slot.header;
+        header.epoch = self.epoch;
+        header.sequence = self.sequence;
+        self.sequence += 1;
+        if std::mem::take(&mut self.lost_before) {
+            header.flags |= flags::PUBLICATION_LOST;
+        }
+        header.publish_ns = monotonic_ns();
+        if self.deadline.is_missed(slot.close_ns, header.publish_ns) {
+            header.flags |= flags::MISSED_DEADLINE;
+            self.missed += 1;
+        }
+        let (head, array) = (bytemuck::bytes_of(header), bytemuck::cast_slice(&slot.log_rates));
+        let parts = [PREDICTION_TOPIC.as_bytes(), head, array];
+        if self.send(&parts)? == Sent::SomeoneIsFull {
+            self.every.send_to_those_with_room(&parts)?;
+            self.not_delivered += 1;
+            self.lost_before = true;
+        }
+        if let Some(latest) = &mut self.latest {
+            latest.send(head, array)?;
+        }
+        self.stand_ins += u64::from(header.flags & (flags::HELD | flags::NEUTRAL) != 0);
+        self.close_to_publish.record(header.publish_ns - slot.close_ns);
+        self.decode.record(header.decode_end_ns - header.decode_start_ns);
+        self.ingest_to_decode.record(header.decode_start_ns - header.ingest_ns);
+        self.handover.record(header.publish_ns - header.decode_end_ns);
+        self.good_for = if header.flags & FAULTS == 0 {
+            self.good_for.saturating_add(1)
+        } else {
+            0
+        };
+        if self.good_for == 0 {
+            self.live.set_state(RunState::Degraded);
+        } else if self.good_for == GOOD_AGAIN {
+            self.live.set_state(RunState::Running);
+        }
+        Ok(())
+    }
+
+    /// Sends; where nothing runs by the clock, waits for a full subscriber, as a source waits for a full ring.
+    fn send(&self, parts: &[&[u8]]) -> Result<Sent, zmq::Error> {
+        let until_ns = monotonic_ns() + FULL_SUBSCRIBER_PATIENCE_NS;
+        loop {
+            let sent = self.every.send(parts)?;
+            let waits = self.deadline.budget_ns.is_none() && !self.stop.load(Relaxed) && monotonic_ns() < until_ns;
+            if sent == Sent::ToAll || !waits {
+                return Ok(sent);
+            }
+            std::thread::sleep(FULL_SUBSCRIBER_WAIT);
+        }
+    }
+
+    fn say_hello(&mut self) -> Result<(), PublishError> {
+        let now_ns = monotonic_ns();
+        if now_ns >= self.next_hello_ns {
+            self.next_hello_ns = now_ns + HELLO_EVERY_NS;
+            self.every.read_subscriptions()?;
+            let json = hello::message(&self.hello, &self.live, self.epoch, self.hello_sequence, now_ns);
+            self.every.send_hello(&json)?;
+            self.hello_sequence += 1;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        self.live.published.store(self.sequence, Relaxed);
+        self.live.missed.store(self.missed, Relaxed);
+        self.live.stand_ins.store(self.stand_ins, Relaxed);
+        let now_ns = monotonic_ns();
+        if now_ns >= self.next_live_ns {
+            self.next_live_ns = now_ns + LIVE_EVERY_NS;
+            self.live
+                .latency_p50_ns
+                .store(self.close_to_publish.quantile_ns(0.5), Relaxed);
+            self.live
+                .latency_p99_ns
+                .store(self.close_to_publish.quantile_ns(0.99), Relaxed);
+            self.live.set_bits_per_spike(self.score.bits_per_spike());
+        }
+    }
+}
+
+impl PublishCounts {
+    /// What is known of a publisher that failed after `published` predictions.
+    pub fn none(published: u64) -> Self {
+        Self {
+            published,
+            missed: 0,
+            not_delivered: 0,
+            close_to_publish: Latency::default(),
+            decode: Latency::default(),
+            ingest_to_decode: Latency::default(),
+            handover: Latency::default(),
+            score: OnlineScore::new(1, &[], false).report(),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! A run: the threads, their rings, their states, and the summary at the end.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::bin::{BinAssembler, BinConfig};
+use super::clock::{monotonic_ns, use_precise_timers};
+use super::deadline::Deadline;
+use super::decode::{DecodeCounts, Decoder};
+use super::hello;
+use super::live::{Live, LiveSnapshot, RunState};
+use super::predictor::Predictor;
+use super::publish::{BoundEndpoints, PublishConfig, PublishCounts, Publisher};
+use super::ring::{event_ring, EventWriter, RingCounters, WhenFull};
+use super::score::OnlineScore;
+use super::slot::prediction_slots;
+use super::socket::PublishError;
+use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
+use crate::acquire::{Pace, Poll, Source};
+
+/// Predictions that may wait for the publisher.
+const SLOTS: usize = 32;
+/// Longest sleep of a source thread, so that it sees a stop in time.
+const LONGEST_SOURCE_SLEEP_NS: i64 = 50_000_000;
+/// Between the start of the threads and device time 0 of the run, ns: time for the threads to come up.
+const LEAD_NS: i64 = 5_000_000;
+
+/// How a run is set up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// Device time of the start of bin 0, ns.
+    pub start_ns: i64,
+    /// How long a bin stays open for late spikes, ns of device time.
+    pub grace_ns: i64,
+    /// From a bin's close to its publication, ns; `None`: one bin width of host time.
+    pub deadline_ns: Option<i64>,
+    /// Events that a source's ring holds.
+    pub ring_events: usize,
+    /// Where predictions go.
+    pub publish: PublishConfig,
+}
+
+/// What scoring and the neutral prediction need to know of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NullModel {
+    /// N: ln of each unit's mean count a bin.
+    pub log_rates: Vec<f64>,
+    /// Width of the last predicted bin, ns: the bin width, or up to twice that (model.md §2).
+    pub last_bin_ns: i64,
+}
+
+/// Why a run could not start.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Sources, model and configuration do not fit together.
+    #[error("{0}")]
+    Setup(String),
+    /// An endpoint cannot be used.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+enum SourceEnd {
+    Finished,
+    Stopped,
+    Failed(String),
+}
+
+/// A run that goes on.
+pub struct Run {
+    live: Arc<Live>,
+    stop: Arc<AtomicBool>,
+    endpoints: BoundEndpoints,
+    sources: Vec<(JoinHandle<SourceEnd>, Arc<RingCounters>)>,
+    decoder: JoinHandle<DecodeCounts>,
+    publisher: JoinHandle<Result<PublishCounts, PublishError>>,
+    start_ns: i64,
+    host_start_ns: i64,
+    deadline: Deadline,
+    model: String,
+    units: usize,
+    known_units: usize,
+}
+
+fn check(
+    config: &RunConfig,
+    sources: &[Box<dyn Source>],
+    model: &dyn Predictor,
+    null: &NullModel,
+) -> Result<(), String> {
+    let (bin_ns, units) = (model.bin_ns(), model.unit_ids().len());
+    if sources.is_empty() {
+        return Err("there is no source of spikes".into());
+    }
+    if bin_ns <= 0 || model.history_ns() <= 0 || model.horizon_bins() == 0 || units == 0 {
+        let (history, horizon) = (model.history_ns(), model.horizon_bins());
+        return Err(format!(
+            "the model has bins of {bin_ns} ns, a history of {history} ns, {horizon} predicted bins and {units} units; \
+             each must be above 0"
+        ));
+    }
+    if null.log_rates.len() != units {
+        return Err(format!(
+            "{} mean rates were given for {units} units",
+            null.log_rates.len()
+        ));
+    }
+    if !(bin_ns..=2 * bin_ns).contains(&null.last_bin_ns) {
+        return Err(format!(
+            "a last bin of {} ns does not fit bins of {bin_ns} ns",
+            null.last_bin_ns
+        ));
+    }
+    if config.grace_ns < 0 {
+        return Err(format!("a grace of {} ns is negative", config.grace_ns));
+    }
+    if config.deadline_ns.is_some_and(|deadline| deadline <= 0) {
+        return Err("the deadline must be above 0".into());
+    }
+    let as_fast = |source: &Box<dyn Source>| source.pace() == Pace::AsFast;
+    if sources.iter().any(as_fast) && !sources.iter().all(as_fast) {
+        return Err("sources that run by the clock and sources that run as fast as they can do not mix".into());
+    }
+    Ok(())
+}
+
+impl Run {
+    /// Takes every buffer, binds the endpoints, waits for a subscriber where that is asked for, and starts.
+    ///
+    /// The run ends when its sources do or when `stop` is set (by a signal, say).
+    ///
+    /// # Errors
+    /// One sentence about what does not fit, or which endpoint cannot be bound.
+    pub fn start(
+        config: &RunConfig,
+        sources: Vec<Box<dyn Source>>,
+        predictor: Box<dyn Predictor>,
+        null: &NullModel,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, RunError> {
+        check(config, &sources, predictor.as_ref(), null).map_err(RunError::Setup)?;
+        let live = Arc::new(Live::new());
+        let as_fast = sources[0].pace() == Pace::AsFast;
+        let bin_ns = predictor.bin_ns();
+        let deadline = Deadline {
+            budget_ns: (!as_fast).then(|| config.deadline_ns.unwrap_or(bin_ns)),
+        };
+        let bin_config = BinConfig {
+            start_ns: config.start_ns,
+            bin_ns,
+            history_ns: predictor.history_ns(),
+            grace_ns: config.grace_ns,
+            early_ns: null.last_bin_ns - bin_ns,
+            window_spikes: predictor.max_spikes(),
+            pending_spikes: config.ring_events,
+        };
+        let units = predictor.unit_ids().len();
+        let mut bins = BinAssembler::new(bin_config, units);
+        let when_full = if as_fast { WhenFull::Wait } else { WhenFull::Refuse };
+        let mut writers = Vec::new();
+        let mut known_units = 0;
+        for source in &sources {
+            let (writer, reader) = event_ring(config.ring_events, when_full, stop.clone());
+            writers.push((writer, reader.counters().clone()));
+            known_units += bins.add_source(reader, source.pace(), source.unit_ids(), predictor.unit_ids());
+        }
+        if known_units == 0 {
+            return Err(RunError::Setup(format!(
+                "none of the source's units ({}, …) is a unit of the model ({}, …)",
+                sources[0].unit_ids().first().map_or("none", String::as_str),
+                predictor.unit_ids()[0]
+            )));
+        }
+        let (filler, emptier) = prediction_slots(SLOTS, predictor.model_hash(), predictor.horizon_bins(), units);
+        let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
+        let hello = hello::fixed_part(predictor.as_ref(), null.last_bin_ns);
+        let model = predictor.describe();
+        let (mut publisher, endpoints) =
+            Publisher::bind(&config.publish, hello, live.clone(), stop.clone(), deadline, score)?;
+        let decoder = Decoder::new(bins, predictor, deadline, filler, live.clone(), &null.log_rates);
+        live.set_state(RunState::Ready);
+        publisher.wait_for_subscriber(config.publish.wait_for_subscriber)?;
+        live.set_state(RunState::Running);
+
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let publisher = named("publish").spawn({
+            let (live, stop) = (live.clone(), stop.clone());
+            move || {
+                let counts = publisher.run(emptier);
+                if counts.is_err() {
+                    live.set_state(RunState::Fatal);
+                    stop.store(true, Relaxed);
+                }
+                counts
+            }
+        })?;
+        let decoder = named("decode").spawn(move || decoder.run())?;
+        let host_start_ns = monotonic_ns() + LEAD_NS;
+        let mut threads = Vec::new();
+        for (source, (writer, counters)) in sources.into_iter().zip(writers) {
+            let (live, stop) = (live.clone(), stop.clone());
+            let thread = named("source").spawn(move || run_source(source, writer, host_start_ns, &live, &stop))?;
+            threads.push((thread, counters));
+        }
+        Ok(Self {
+            live,
+            stop,
+            endpoints,
+            sources: threads,
+            decoder,
+            publisher,
+            start_ns: config.start_ns,
+            host_start_ns,
+            deadline,
+            model,
+            units,
+            known_units,
+        })
+    }
+
+    /// The figures so far.
+    pub fn live(&self) -> LiveSnapshot {
+        self.live.snapshot()
+    }
+
+    /// The addresses of the endpoints.
+    pub fn endpoints(&self) -> &BoundEndpoints {
+        &self.endpoints
+    }
+
+    /// Units of the sources that the model knows.
+    pub fn known_units(&self) -> usize {
+        self.known_units
+    }
+
+    /// Asks the run to end: sources stop, what they delivered is published.
+    pub fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    /// Whether the last prediction is out (or can no longer come).
+    pub fn is_finished(&self) -> bool {
+        self.publisher.is_finished()
+    }
+
+    /// Waits for the end and sums up.
+    pub fn join(self) -> RunSummary {
+        let mut failures = Vec::new();
+        let published = match self.publisher.join() {
+            Ok(Ok(counts)) => Some(counts),
+            Ok(Err(error)) => {
+                failures.push(error.to_string());
+                None
+            }
+            Err(_) => {
+                failures.push("the publish thread panicked".into());
+                None
+            }
+        };
+        let wall_s = (monotonic_ns() - self.host_start_ns) as f64 * 1e-9;
+        // The publisher is the last to end unless something failed: whatever still runs then has to end too.
+        let stopped_before = self.stop.swap(true, Relaxed);
+        let decoded = self.decoder.join().unwrap_or_else(|_| {
+            failures.push("the decode thread panicked".into());
+            DecodeCounts::default()
+        });
+        let (mut offered, mut ring_refused, mut all_finished) = (0, 0, true);
+        for (thread, counters) in self.sources {
+            match thread.join() {
+                Ok(SourceEnd::Finished) => {}
+                Ok(SourceEnd::Stopped) => all_finished = false,
+                Ok(SourceEnd::Failed(error)) => failures.push(error),
+                Err(_) => failures.push("a source thread panicked".into()),
+            }
+            offered += counters.offered();
+            ring_refused += counters.refused();
+        }
+        self.live.set_state(if failures.is_empty() {
+            RunState::Shutdown
+        } else {
+            RunState::Fatal
+        });
+        let outcome = match (failures.is_empty(), stopped_before && !all_finished) {
+            (false, _) => Outcome::Failed,
+            (true, true) => Outcome::Stopped,
+            (true, false) => Outcome::Finished,
+        };
+        let totals = decoded.totals;
+        let spikes = SpikeBalance {
+            offered,
+            ring_refused,
+            received: totals.received,
+            binned: totals.binned,
+            unknown: totals.unknown,
+            before_start: totals.before_start,
+            late: totals.late,
+            overflowed: totals.overflowed,
+            left_open: decoded.pending,
+            pushed_out: decoded.pushed_out,
+        };
+        let published = published.unwrap_or_else(|| PublishCounts::none(self.live.snapshot().published));
+        let bins = BinBalance {
+            closed: decoded.bins,
+            without_history: decoded.without_history,
+            without_slot: decoded.without_slot,
+            full: decoded.full,
+            held: decoded.held,
+            neutral: decoded.neutral,
+            model_failed: decoded.model_failed,
+            published: published.published,
+            missed_deadline: published.missed,
+            not_delivered: published.not_delivered,
+        };
+        RunSummary {
+            outcome,
+            failures,
+            model: self.model,
+            units: self.units,
+            device_s: (self.live.snapshot().device_ns - self.start_ns).max(0) as f64 * 1e-9,
+            wall_s,
+            deadline_ms: self.deadline.budget_ns.map(|budget| budget as f64 * 1e-6),
+            imbalances: imbalances(&spikes, &bins),
+            spikes,
+            bins,
+            latency: Latencies {
+                close_to_publish: published.close_to_publish.summary(),
+                ingest_to_decode: published.ingest_to_decode.summary(),
+                decode: published.decode.summary(),
+                handover: published.handover.summary(),
+            },
+            score: published.score,
+        }
+    }
+}
+
+/// Pumps a source into its ring until it ends, fails, or the run stops. Dropping the writer tells the decode thread.
+fn run_source(
+    mut source: Box<dyn Source>,
+    mut writer: EventWriter,
+    host_start_ns: i64,
+    live: &Live,
+    stop: &AtomicBool,
+) -> SourceEnd {
+    use_precise_timers();
+    source.start(host_start_ns);
+    while !stop.load(Relaxed) {
+        let now_ns = monotonic_ns();
+        match source.poll(now_ns, &mut writer) {
+            Ok(Poll::Again) => {}
+            Ok(Poll::Finished) => return SourceEnd::Finished,
+            Ok(Poll::WaitUntil(host_ns)) => {
+                let wait = (host_ns - now_ns).clamp(0, LONGEST_SOURCE_SLEEP_NS);
+                std::thread::sleep(Duration::from_nanos(wait as u64));
+            }
+            Err(error) => {
+                live.set_state(RunState::Fatal);
+                stop.store(true, Relaxed);
+                return SourceEnd::Failed(error.to_string());
+            }
+        }
+    }
+    SourceEnd::Stopped
+}

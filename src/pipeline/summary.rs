@@ -1,0 +1,261 @@
+//! What a run says at its end, for people and as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::score::ScoreReport;
+use super::stats::LatencySummary;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Every source came to its end.
+    Finished,
+    /// The run was told to stop.
+    Stopped,
+    /// A thread failed; [`RunSummary::failures`] says how.
+    Failed,
+}
+
+/// What happened to every spike. `offered` is the sum of `ring_refused` and `received`; `received` the sum of `binned`,
+/// `unknown`, `before_start`, `late`, `overflowed` and `left_open`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SpikeBalance {
+    /// Spikes that the sources had.
+    pub offered: u64,
+    /// Found their ring full.
+    pub ring_refused: u64,
+    /// Taken from the rings.
+    pub received: u64,
+    /// Counted in a bin.
+    pub binned: u64,
+    /// Of units that the model does not know.
+    pub unknown: u64,
+    /// From before the run's start.
+    pub before_start: u64,
+    /// Came after their bin had closed.
+    pub late: u64,
+    /// Refused because too many waited for their bin to close.
+    pub overflowed: u64,
+    /// In a bin that had not closed when the run ended.
+    pub left_open: u64,
+    /// Of those binned: pushed out of a full history before their time.
+    pub pushed_out: u64,
+}
+
+/// What happened to every bin and prediction. `closed` is the sum of `without_history`, `without_slot`, `full`, `held`
+/// and `neutral`; `published` the sum of the last three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BinBalance {
+    /// Bins that closed.
+    pub closed: u64,
+    /// Closed before a whole history had passed: nothing to predict from.
+    pub without_history: u64,
+    /// Lost because the publisher did not keep up.
+    pub without_slot: u64,
+    /// Predicted by the model.
+    pub full: u64,
+    /// Published with the last prediction.
+    pub held: u64,
+    /// Published with the mean rates.
+    pub neutral: u64,
+    /// Of the neutral ones: because the model failed.
+    pub model_failed: u64,
+    /// Published; their sequence numbers are 0 … published − 1.
+    pub published: u64,
+    /// Published after the deadline.
+    pub missed_deadline: u64,
+    /// Not delivered to at least one subscriber, because it was at its high-water mark.
+    pub not_delivered: u64,
+}
+
+/// Latencies of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latencies {
+    /// From a bin's close (the host time at which the device clock passed it) to its publication.
+    pub close_to_publish: LatencySummary,
+    /// From the last ingest to the decode's start.
+    pub ingest_to_decode: LatencySummary,
+    /// The decode.
+    pub decode: LatencySummary,
+    /// From the decode's end to the publication.
+    pub handover: LatencySummary,
+}
+
+/// What a run says at its end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What failed, one sentence each.
+    pub failures: Vec<String>,
+    /// The model, in one line.
+    pub model: String,
+    /// Units of the model.
+    pub units: usize,
+    /// Device time that passed, s.
+    pub device_s: f64,
+    /// Host time that passed, s.
+    pub wall_s: f64,
+    /// The deadline, ms; none where the sources ran as fast as they could.
+    pub deadline_ms: Option<f64>,
+    /// Spikes.
+    pub spikes: SpikeBalance,
+    /// Bins and predictions.
+    pub bins: BinBalance,
+    /// Latencies.
+    pub latency: Latencies,
+    /// Bits per spike.
+    pub score: ScoreReport,
+    /// Sums that do not come out; empty in every correct run.
+    pub imbalances: Vec<String>,
+}
+
+impl SpikeBalance {
+    fn check(&self, problems: &mut Vec<String>) {
+        let taken = self.ring_refused + self.received;
+        if self.offered != taken {
+            problems.push(format!(
+                "{} spikes offered, but {taken} refused or received",
+                self.offered
+            ));
+        }
+        let ended = self.binned + self.unknown + self.before_start + self.late + self.overflowed + self.left_open;
+        if self.received != ended {
+            problems.push(format!("{} spikes received, but {ended} accounted for", self.received));
+        }
+    }
+}
+
+impl BinBalance {
+    fn check(&self, problems: &mut Vec<String>) {
+        let predicted = self.full + self.held + self.neutral;
+        let ended = self.without_history + self.without_slot + predicted;
+        if self.closed != ended {
+            problems.push(format!("{} bins closed, but {ended} accounted for", self.closed));
+        }
+        if self.published != predicted {
+            problems.push(format!(
+                "{predicted} predictions made, but {} published",
+                self.published
+            ));
+        }
+    }
+}
+
+/// The sums that do not come out, one sentence each.
+pub(crate) fn imbalances(spikes: &SpikeBalance, bins: &BinBalance) -> Vec<String> {
+    let mut problems = Vec::new();
+    spikes.check(&mut problems);
+    bins.check(&mut problems);
+    problems
+}
+
+fn bits(value: Option<f64>) -> String {
+    value.map_or("none (no spikes in a complete window)".to_string(), |bits| {
+        format!("{bits:.6}")
+    })
+}
+
+impl fmt::Display for RunSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (spikes, bins, score) = (&self.spikes, &self.bins, &self.score);
+        let outcome = format!("{:?}", self.outcome).to_lowercase();
+        writeln!(
+            f,
+            "{outcome} after {:.2} s of device time in {:.2} s",
+            self.device_s, self.wall_s
+        )?;
+        writeln!(f, "model        {} ({} units)", self.model, self.units)?;
+        writeln!(
+            f,
+            "spikes       {} offered: {} binned, {} of unknown units, {} late, {} before the start, {} refused, {} in \
+             an open bin",
+            spikes.offered,
+            spikes.binned,
+            spikes.unknown,
+            spikes.late,
+            spikes.before_start,
+            spikes.ring_refused + spikes.overflowed,
+            spikes.left_open
+        )?;
+        writeln!(
+            f,
+            "predictions  {} published: {} full, {} held, {} neutral; {} missed the deadline{}; {} not delivered to a \
+             slow subscriber, {} lost before",
+            bins.published,
+            bins.full,
+            bins.held,
+            bins.neutral,
+            bins.missed_deadline,
+            self.deadline_ms.map_or(String::new(), |ms| format!(" of {ms} ms")),
+            bins.not_delivered,
+            bins.without_slot
+        )?;
+        for (name, latency) in [
+            ("close → publish", self.latency.close_to_publish),
+            ("decode", self.latency.decode),
+        ] {
+            writeln!(
+                f,
+                "{name:<16} p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, max {:.0} µs",
+                latency.p50_us, latency.p99_us, latency.p999_us, latency.max_us
+            )?;
+        }
+        writeln!(
+            f,
+            "bits per spike   {} over {} windows that do not overlap ({} spikes); {} over every prediction",
+            bits(score.windows.fp_bps),
+            score.windows.n_windows,
+            score.windows.n_spikes,
+            bits(score.every_bin.fp_bps)
+        )?;
+        if self.imbalances.is_empty() {
+            write!(f, "balance      every spike, bin and prediction is accounted for")?;
+        } else {
+            write!(f, "balance      WRONG: {}", self.imbalances.join("; "))?;
+        }
+        self.failures
+            .iter()
+            .try_for_each(|failure| write!(f, "\nfailure      {failure}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_spike_bin_or_prediction_is_an_imbalance() {
+        let spikes = SpikeBalance {
+            offered: 21,
+            ring_refused: 1,
+            received: 20,
+            binned: 10,
+            unknown: 4,
+            before_start: 1,
+            late: 2,
+            overflowed: 1,
+            left_open: 2,
+            pushed_out: 5,
+        };
+        let bins = BinBalance {
+            closed: 10,
+            without_history: 3,
+            without_slot: 1,
+            full: 3,
+            held: 2,
+            neutral: 1,
+            model_failed: 1,
+            published: 6,
+            ..BinBalance::default()
+        };
+        assert!(imbalances(&spikes, &bins).is_empty());
+        assert_eq!(imbalances(&SpikeBalance { offered: 22, ..spikes }, &bins).len(), 1);
+        assert_eq!(imbalances(&SpikeBalance { late: 1, ..spikes }, &bins).len(), 1);
+        assert_eq!(imbalances(&spikes, &BinBalance { published: 5, ..bins }).len(), 1);
+        assert_eq!(imbalances(&spikes, &BinBalance { closed: 11, ..bins }).len(), 1);
+    }
+}
