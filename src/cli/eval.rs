@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::Recording;
-use crate::evaluate::forward::{score, Spikes, WindowShape};
+use crate::evaluate::forward::score;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, UnitMatch};
 
 /// Score a checkpoint's predictions of a recording's future

@@ -11,6 +11,7 @@ pub mod layers;
 pub mod network;
 pub mod poisson;
 pub mod weights;
+pub mod window;
 
 pub use build::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
 pub use network::SessionPlan;

@@ -21,6 +21,7 @@ mod hello;
 mod ingest;
 mod live;
 pub mod message;
+pub mod network;
 pub mod predictor;
 mod publish;
 mod ring;

@@ -1,0 +1,79 @@
+//! The network as a [`Predictor`].
+
+use super::predictor::{PredictError, Predictor};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::window::WindowShape;
+use crate::model::{build, BuildError, BuildOptions, Inference, UnitMatch};
+
+/// A checkpoint's network with one session's units.
+pub struct NetworkPredictor {
+    network: Box<dyn Inference>,
+    unit_ids: Vec<String>,
+    shape: WindowShape,
+    model_hash: u64,
+    description: String,
+}
+
+impl NetworkPredictor {
+    /// Builds the network for those of the session's units that the checkpoint knows, and runs it once on silence, so that
+    /// the first bin finds every buffer and page in place.
+    ///
+    /// # Errors
+    /// Where the checkpoint knows none of the units or cannot predict as many bins as asked.
+    pub fn new(
+        checkpoint: &Checkpoint,
+        name: &str,
+        session_ids: &[String],
+        options: &BuildOptions,
+    ) -> Result<Self, BuildError> {
+        let matched = UnitMatch::new(checkpoint, session_ids)?;
+        let mut network = build(checkpoint, &matched.rows, options)?;
+        network.encode(&[], &[]);
+        network.generate();
+        let shape = WindowShape::new(network.config(), network.plan().bins);
+        let description = format!("network {name}, {} units, {}", matched.rows.len(), network.describe());
+        Ok(NetworkPredictor {
+            network,
+            unit_ids: matched.ids,
+            shape,
+            model_hash: checkpoint.hash,
+            description,
+        })
+    }
+
+    /// Width of the last predicted bin, ns: it takes what whole bins leave of the trained horizon.
+    pub fn last_bin_ns(&self) -> i64 {
+        self.shape.horizon_ns - self.shape.bin_ns * (self.shape.bins as i64 - 1)
+    }
+}
+
+impl Predictor for NetworkPredictor {
+    fn unit_ids(&self) -> &[String] {
+        &self.unit_ids
+    }
+    fn bin_ns(&self) -> i64 {
+        self.shape.bin_ns
+    }
+    fn history_ns(&self) -> i64 {
+        self.shape.history_ns
+    }
+    fn horizon_bins(&self) -> usize {
+        self.shape.bins
+    }
+    fn model_hash(&self) -> u64 {
+        self.model_hash
+    }
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+    fn max_spikes(&self) -> usize {
+        self.network.plan().max_spikes
+    }
+    fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        self.network.encode(times_s, units);
+        self.network.generate();
+        self.network
+            .log_rates(log_rates)
+            .map_err(|error| PredictError(error.to_string()))
+    }
+}
