@@ -8,7 +8,7 @@
 
 pub mod acquire;
 //pub mod cli;
-//pub mod data;
+pub mod data;
 pub mod evaluate;
 pub mod model;
 pub mod pipeline;
