@@ -152,6 +152,8 @@ impl Publisher {
         let until_ns = monotonic_ns() + patience.as_nanos() as i64;
         while monotonic_ns() < until_ns && !self.stop.load(Relaxed) {
             if self.every.read_subscriptions()? {
+                // Whoever has just come gets a `hello` before the first prediction.
+                self.next_hello_ns = 0;
                 break;
             }
             self.say_hello()?;
