@@ -129,7 +129,7 @@ fn a_replay_as_fast_as_it_can_reaches_the_subscriber_whole() {
     );
     assert_eq!(
         (
-            summary.bins.not_delivered,
+            summary.bins.subscriber_overflows,
             summary.bins.missed_deadline,
             summary.bins.full
         ),
@@ -351,6 +351,44 @@ fn a_slow_model_gives_held_predictions_that_say_so_and_no_gap() {
         .iter()
         .filter(|(header, _)| header.decode_end_ns - header.decode_start_ns > 3 * BIN);
     slow.for_each(|(header, _)| assert_ne!(header.flags & flags::MISSED_DEADLINE, 0));
+}
+
+#[test]
+fn a_subscriber_that_hangs_is_counted_and_the_others_miss_nothing() {
+    // 200 messages of 1 MB a second: the sockets' own buffers are soon full, and the mark of 100 after half a second more.
+    let shape = WindowShape {
+        horizon_bins: 1_000,
+        ..SHAPE
+    };
+    let rates = vec![0.0; 256];
+    let model = MeanRate::new(ids(256), shape, &rates, "test").unwrap();
+    let mut config = config(Duration::from_secs(10));
+    config.publish.high_water_mark = 100;
+    config.publish.endpoint = free_endpoint();
+    let context = zmq::Context::new();
+    let hanging = context.socket(zmq::SUB).unwrap();
+    hanging.set_rcvhwm(1).unwrap();
+    hanging.connect(&config.publish.endpoint).unwrap();
+    hanging.set_subscribe(b"prediction").unwrap();
+    let other = subscribe(&config.publish.endpoint, 299);
+    let model = (
+        Box::new(model) as Box<dyn Predictor>,
+        NullModel {
+            log_rates: rates,
+            last_bin_ns: BIN,
+        },
+    );
+    let run = start(&config, replay(6_000, Pace::Clocked(4.0)), model);
+    let received = other.join().unwrap();
+    let summary = run.join();
+    check_balance(&summary);
+    assert!(summary.bins.subscriber_overflows > 0, "{summary}");
+    assert!(received
+        .iter()
+        .any(|(header, _)| header.flags & flags::PUBLICATION_LOST != 0));
+    for pair in received.windows(2) {
+        assert_eq!(pair[1].0.sequence, pair[0].0.sequence + 1);
+    }
 }
 
 /// A source that fails after a while, or delivers late.

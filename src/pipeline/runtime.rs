@@ -316,7 +316,7 @@ impl Run {
             model_failed: decoded.model_failed,
             published: published.published,
             missed_deadline: published.missed,
-            not_delivered: published.not_delivered,
+            subscriber_overflows: published.subscriber_overflows,
         };
         RunSummary {
             outcome,
