@@ -7,7 +7,7 @@
 //! Arrows point one way: `cli → {evaluate, pipeline} → {model, acquire, data} → kernels`.
 
 pub mod acquire;
-//pub mod cli;
+pub mod cli;
 pub mod data;
 pub mod evaluate;
 pub mod model;

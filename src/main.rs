@@ -1,3 +1,7 @@
 //! The `neurohorizon` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neurohorizon::cli::main()
+}

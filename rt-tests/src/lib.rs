@@ -25,11 +25,50 @@ pub fn shared(relative: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
+    skip(&path.display().to_string());
+    None
+}
+
+/// Says that a test is skipped because something is absent.
+///
+/// # Panics
+/// Where the environment variable CI is set.
+pub fn skip(what: &str) {
     assert!(
         std::env::var_os("CI").is_none(),
-        "{} is absent, and continuous integration must have it",
-        path.display()
+        "{what} is absent, and CI must have it"
     );
-    println!("skipped: {} is absent", path.display());
-    None
+    println!("skipped: {what} is absent");
+}
+
+/// The program `neurohorizon`, built for these tests (cargo builds another package's program only on demand).
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn program() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let built = std::process::Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "neurohorizon",
+            "--bin",
+            "neurohorizon",
+            "--manifest-path",
+        ])
+        .arg(manifest)
+        .status();
+    assert!(
+        built.is_ok_and(|status| status.success()),
+        "the program cannot be built"
+    );
+    // Tests run as <target>/<profile>/deps/<test>; the program lies two levels up.
+    let test = std::env::current_exe().unwrap_or_default();
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("target/debug"));
+    folder.join("neurohorizon")
 }

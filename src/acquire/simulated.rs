@@ -15,6 +15,16 @@ pub trait SpikeGenerator: Send {
     fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32));
 }
 
+impl SpikeGenerator for Box<dyn SpikeGenerator> {
+    fn unit_ids(&self) -> &[String] {
+        (**self).unit_ids()
+    }
+
+    fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32)) {
+        (**self).advance_to(until_ns, emit);
+    }
+}
+
 /// A source whose spikes a [`SpikeGenerator`] makes while it runs.
 #[derive(Debug)]
 pub struct Simulated<G> {

@@ -73,11 +73,13 @@ fn small(decoder: Decoder) -> ModelConfig {
 /// Runs the subcommand.
 pub fn run(args: &BenchArgs) -> Result<ExitCode, CliError> {
     if args.repetitions == 0 {
-        return Err("--repetitions must be at least 1".into());
+        return Err(CliError::Config("--repetitions must be at least 1".into()));
     }
     let models = match &args.checkpoint {
         Some(path) => {
-            let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+            let name = path
+                .file_stem()
+                .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
             vec![(name, Checkpoint::load(path)?)]
         }
         None => [
@@ -133,7 +135,9 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, CliError> {
 /// Spikes spread evenly over the history, sorted, seeded.
 fn random_spikes(count: usize, units: usize, config: &ModelConfig) -> (Vec<f64>, Vec<u32>) {
     let mut random = ChaCha8Rng::seed_from_u64(7);
-    let mut times: Vec<f64> = (0..count).map(|_| random.random_range(0.0..config.history_s())).collect();
+    let mut times: Vec<f64> = (0..count)
+        .map(|_| random.random_range(0.0..config.history_s()))
+        .collect();
     times.sort_by(f64::total_cmp);
     let units = (0..count).map(|_| random.random_range(0..units as u32)).collect();
     (times, units)
@@ -159,7 +163,13 @@ fn print_report(report: &Report) {
         );
     }
     if let Some(case) = report.cases.first() {
-        println!("floor: operations over {:.1} GFLOP/s, the best measured matrix product", case.gemm_gflops);
+        println!(
+            "floor: operations over {:.1} GFLOP/s, the best measured matrix product",
+            case.gemm_gflops
+        );
     }
-    println!("{}", report.ingest);
+    println!(
+        "ingest: {:.1} million events a second from one source through its ring into closed bins, on one core",
+        report.ingest.events_per_s * 1e-6
+    );
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{print_json, progress_bar, CliError, ComputeArgs};
-use crate::data::Recording;
+use crate::data::{Position, Recording};
 use crate::evaluate::forward::score;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::window::{Spikes, WindowShape};
@@ -26,12 +26,12 @@ pub struct EvalArgs {
     checkpoint: PathBuf,
     /// Recording: .npz or .nwb
     recording: PathBuf,
-    /// Start of the scored interval, as a fraction of the recording
-    #[arg(long, default_value_t = 0.8, value_name = "FRACTION")]
-    from: f64,
-    /// End of the scored interval, as a fraction of the recording
-    #[arg(long, default_value_t = 1.0, value_name = "FRACTION")]
-    to: f64,
+    /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
+    #[arg(long, default_value = "0.8")]
+    from: Position,
+    /// End of the scored interval, in the same forms
+    #[arg(long, default_value = "1")]
+    to: Position,
     /// Bins between windows [default: the horizon, so that every bin is predicted once]
     #[arg(long, value_name = "BINS")]
     stride_bins: Option<usize>,
@@ -69,7 +69,8 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
     let shape = WindowShape::new(network.config(), network.plan().bins);
 
     let interval = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
-    let (times_ns, units) = recording.select(&matched.model_unit);
+    let origin = recording.first_spike_ns().unwrap_or(interval.0);
+    let (times_ns, units) = recording.spikes_of(&matched.model_unit);
     let spikes = Spikes {
         times_ns: &times_ns,
         units: &units,
@@ -78,19 +79,28 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         Some(rates) => (rates, "checkpoint"),
         None => {
             let before = spikes.between(i64::MIN, interval.0);
-            let bins = (interval.0 - recording.first_spike_ns()) as f64 / shape.bin_ns as f64;
-            (mean_log_rates(before, matched.rows.len(), bins), "recording before the interval")
+            let bins = (interval.0 - origin) as f64 / shape.bin_ns as f64;
+            (
+                mean_log_rates(before, matched.rows.len(), bins),
+                "recording before the interval",
+            )
         }
     };
     let bar = progress_bar(args.json, "windows");
     let stride = args.stride_bins.unwrap_or(shape.bins);
-    let scored = score(network.as_mut(), spikes, &null_log_rates, interval, stride, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    })?;
+    let scored = score(
+        network.as_mut(),
+        spikes,
+        &null_log_rates,
+        interval,
+        stride,
+        |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        },
+    )?;
     bar.finish_and_clear();
 
-    let origin = recording.first_spike_ns();
     let report = Report {
         fp_bps: scored.overall(),
         fp_bps_by_bin: scored.by_bin(),
@@ -114,15 +124,24 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
 fn mean_log_rates(spikes: Spikes<'_>, units: usize, bins: f64) -> Vec<f32> {
     let mut counts = vec![0.0f64; units];
     spikes.units.iter().for_each(|&unit| counts[unit as usize] += 1.0);
-    counts.iter().map(|&count| (count.max(0.5) / bins.max(1.0)).ln() as f32).collect()
+    counts
+        .iter()
+        .map(|&count| (count.max(0.5) / bins.max(1.0)).ln() as f32)
+        .collect()
 }
 
 fn print_report(args: &EvalArgs, report: &Report) {
     let bits = |bits: Option<f64>| bits.map_or("no spikes".to_string(), |bits| format!("{bits:.6}"));
     println!("{} on {}", args.checkpoint.display(), args.recording.display());
     println!("backend          {}", report.backend);
-    println!("interval         {:.3} to {:.3} s after the first spike", report.interval_s[0], report.interval_s[1]);
-    println!("units            {} known to the checkpoint, {} not", report.n_units, report.unknown_units);
+    println!(
+        "interval         {:.3} to {:.3} s after the first spike",
+        report.interval_s[0], report.interval_s[1]
+    );
+    println!(
+        "units            {} known to the checkpoint, {} not",
+        report.n_units, report.unknown_units
+    );
     println!("windows          {}", report.n_windows);
     println!("spikes predicted {}", report.n_spikes);
     println!("null model       mean rates of the {}", report.null);

@@ -79,12 +79,21 @@ fn print_report(args: &InspectArgs, report: &Report) {
     println!("parameters  {} in {} tensors", report.parameters, report.tensors.len());
     println!("units       {}", summary(&report.units));
     println!("sessions    {}", summary(&report.sessions));
-    println!("null rates  {}", if report.has_null_rates { "of every unit" } else { "none" });
+    println!(
+        "null rates  {}",
+        if report.has_null_rates { "of every unit" } else { "none" }
+    );
     if let Some(config) = report.config.as_object() {
         config.iter().for_each(|(key, value)| println!("  {key:<24} {value}"));
     }
-    report.tensors.iter().for_each(|tensor| println!("  {:<56} {:?}", tensor.name, tensor.shape));
-    report.unused.iter().for_each(|name| println!("  {name:<56} not used by the network"));
+    report
+        .tensors
+        .iter()
+        .for_each(|tensor| println!("  {:<56} {:?}", tensor.name, tensor.shape));
+    report
+        .unused
+        .iter()
+        .for_each(|name| println!("  {name:<56} not used by the network"));
 }
 
 fn summary(names: &[String]) -> String {

@@ -2,8 +2,15 @@
 
 mod bench;
 mod compute;
+pub mod demo;
+mod error;
 mod eval;
 mod inspect;
+mod progress;
+pub mod run;
+pub mod run_config;
+pub mod run_model;
+pub mod run_source;
 mod verify;
 
 use std::process::ExitCode;
@@ -13,37 +20,43 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 pub use compute::{ComputeArgs, Weights};
+pub use error::CliError;
 
-/// Anything that ends a command; its text is for the person who typed it.
-pub type CliError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Predict every unit's spike counts, live, within a deadline
+/// NeuroHorizon: live spikes in, predicted spike counts of every unit out, within a deadline.
 #[derive(Debug, Parser)]
-#[command(name = "neurohorizon", version)]
-struct Cli {
+#[command(version, about)]
+pub struct Cli {
+    /// What to do; without a command, a simulated population is predicted for a minute.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
     Eval(eval::EvalArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
 }
 
-/// Parses the command line and runs it.
+/// Exit status of a command that could not do its work; 1 says that it did and found a fault.
+const NOT_DONE: u8 = 2;
+
+/// Parses the command line, runs the command, and turns its error into one line on standard error.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Eval(args) => eval::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Bench(args) => bench::run(&args),
+    let done = match Cli::parse().command {
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Verify(args)) => verify::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
+        None => demo::demo(),
     };
-    outcome.unwrap_or_else(|error| {
+    done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
-        ExitCode::from(2)
+        ExitCode::from(NOT_DONE)
     })
 }
 
@@ -55,7 +68,11 @@ fn print_json(report: &impl Serialize) -> Result<(), CliError> {
 
 /// A bar on standard error; hidden with `quiet` and where standard error is no terminal.
 fn progress_bar(quiet: bool, what: &str) -> ProgressBar {
-    let bar = if quiet { ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()) } else { ProgressBar::new(0) };
+    let bar = if quiet {
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
+    } else {
+        ProgressBar::new(0)
+    };
     let template = format!("{{bar:40}} {{pos}}/{{len}} {what} {{eta}} left");
     bar.with_style(ProgressStyle::with_template(&template).expect("a fixed template"))
 }

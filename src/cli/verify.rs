@@ -71,10 +71,21 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
 
 fn print_row(report: &CaseReport) {
     let verdict = if report.ok { "ok" } else { "BEYOND" };
-    match (report.teacher_forced_max_abs, report.generated_max_abs, report.latents_max_rel) {
+    match (
+        report.teacher_forced_max_abs,
+        report.generated_max_abs,
+        report.latents_max_rel,
+    ) {
         (Some(forced), Some(generated), Some(latents)) => {
-            println!("{:<28} {forced:>14.2e} {generated:>14.2e} {latents:>14.2e}   {verdict}", report.name);
+            println!(
+                "{:<28} {forced:>14.2e} {generated:>14.2e} {latents:>14.2e}   {verdict}",
+                report.name
+            );
         }
-        _ => println!("{:<28} {}", report.name, report.error.as_deref().unwrap_or("no outputs")),
+        _ => println!(
+            "{:<28} {}",
+            report.name,
+            report.error.as_deref().unwrap_or("no outputs")
+        ),
     }
 }

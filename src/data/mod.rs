@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 mod assemble;
 mod binned;
 mod events;
+mod grid;
 mod hdf5;
 pub mod npy;
 pub mod npz;
@@ -30,6 +31,7 @@ mod recording;
 mod tests;
 mod time;
 
+pub use grid::Position;
 pub use recording::{Epoch, Interval, Recording, Series, Split, Trial};
 pub use time::{ns_to_seconds, seconds_to_ns, NS_PER_S};
 

@@ -183,13 +183,11 @@ impl BinAssembler {
                 _ => {
                     self.totals.received += 1;
                     let unit = stream.unit_map.get(event.unit as usize).copied().unwrap_or(UNKNOWN);
-                    if unit == UNKNOWN {
-                        self.totals.unknown += 1;
-                    } else if event.time_ns < open_ns {
-                        let total = if event.time_ns < start_ns {
-                            &mut self.totals.before_start
-                        } else {
-                            &mut self.totals.late
+                    if event.time_ns < open_ns {
+                        let total = match unit {
+                            UNKNOWN => &mut self.totals.unknown,
+                            _ if event.time_ns < start_ns => &mut self.totals.before_start,
+                            _ => &mut self.totals.late,
                         };
                         *total += 1;
                     } else if self.pending.len() == self.pending.capacity() {
@@ -217,7 +215,14 @@ impl BinAssembler {
         self.counts.fill(0);
         self.early_counts.fill(0);
         let closing = self.pending.partition_point(|&(time, _)| time < end_ns);
+        let mut spikes = 0;
         for &(time, unit) in &self.pending[..closing] {
+            // Counted with their bin, and not when they came, so that a replay gives the same messages each time.
+            if unit == UNKNOWN {
+                self.totals.unknown += 1;
+                continue;
+            }
+            spikes += 1;
             self.window.push(time, unit);
             self.counts[unit as usize] += 1;
             if time < begin_ns + self.config.early_ns {
@@ -226,14 +231,14 @@ impl BinAssembler {
         }
         self.pending.copy_within(closing.., 0);
         self.pending.truncate(self.pending.len() - closing);
-        self.totals.binned += closing as u64;
+        self.totals.binned += spikes;
         let index = self.open_bin;
         self.open_bin += 1;
         Some(ClosedBin {
             index,
             end_ns,
             close_host_ns,
-            spikes: closing as u64,
+            spikes,
         })
     }
 

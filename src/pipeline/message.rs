@@ -64,7 +64,7 @@ pub mod flags {
     pub const SKIPPED: u32 = 1 << 7;
     /// The model returned an error or numbers that are not finite.
     pub const MODEL_FAILED: u32 = 1 << 8;
-    /// An earlier prediction could not be handed to the publisher or to every subscriber.
+    /// An earlier prediction was lost before it was published, or at a subscriber that was full.
     pub const PUBLICATION_LOST: u32 = 1 << 9;
 
     /// Every flag with its name, for the `hello` message.

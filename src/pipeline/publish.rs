@@ -53,7 +53,7 @@ pub struct PublishConfig {
 pub(crate) struct PublishCounts {
     pub published: u64,
     pub missed: u64,
-    pub not_delivered: u64,
+    pub subscriber_overflows: u64,
     pub close_to_publish: Latency,
     pub decode: Latency,
     pub ingest_to_decode: Latency,
@@ -79,7 +79,7 @@ pub(crate) struct Publisher {
     lost_before: bool,
     missed: u64,
     stand_ins: u64,
-    not_delivered: u64,
+    subscriber_overflows: u64,
     close_to_publish: Latency,
     decode: Latency,
     ingest_to_decode: Latency,
@@ -132,7 +132,7 @@ impl Publisher {
             lost_before: false,
             missed: 0,
             stand_ins: 0,
-            not_delivered: 0,
+            subscriber_overflows: 0,
             close_to_publish: Latency::default(),
             decode: Latency::default(),
             ingest_to_decode: Latency::default(),
@@ -152,6 +152,8 @@ impl Publisher {
         let until_ns = monotonic_ns() + patience.as_nanos() as i64;
         while monotonic_ns() < until_ns && !self.stop.load(Relaxed) {
             if self.every.read_subscriptions()? {
+                // Whoever has just come gets a `hello` before the first prediction.
+                self.next_hello_ns = 0;
                 break;
             }
             self.say_hello()?;
@@ -183,7 +185,7 @@ impl Publisher {
         Ok(PublishCounts {
             published: self.sequence,
             missed: self.missed,
-            not_delivered: self.not_delivered,
+            subscriber_overflows: self.subscriber_overflows,
             close_to_publish: self.close_to_publish,
             decode: self.decode,
             ingest_to_decode: self.ingest_to_decode,
@@ -209,7 +211,7 @@ impl Publisher {
         let parts = [PREDICTION_TOPIC.as_bytes(), head, array];
         if self.send(&parts)? == Sent::SomeoneIsFull {
             self.every.send_to_those_with_room(&parts)?;
-            self.not_delivered += 1;
+            self.subscriber_overflows += 1;
             self.lost_before = true;
         }
         if let Some(latest) = &mut self.latest {
@@ -282,7 +284,7 @@ impl PublishCounts {
         Self {
             published,
             missed: 0,
-            not_delivered: 0,
+            subscriber_overflows: 0,
             close_to_publish: Latency::default(),
             decode: Latency::default(),
             ingest_to_decode: Latency::default(),

@@ -124,8 +124,8 @@ fn check(
     if config.deadline_ns.is_some_and(|deadline| deadline <= 0) {
         return Err("the deadline must be above 0".into());
     }
-    let as_fast = |source: &Box<dyn Source>| source.pace() == Pace::AsFast;
-    if sources.iter().any(as_fast) && !sources.iter().all(as_fast) {
+    let as_fast = sources.iter().filter(|source| source.pace() == Pace::AsFast).count();
+    if as_fast > 0 && as_fast < sources.len() {
         return Err("sources that run by the clock and sources that run as fast as they can do not mix".into());
     }
     Ok(())
@@ -316,7 +316,7 @@ impl Run {
             model_failed: decoded.model_failed,
             published: published.published,
             missed_deadline: published.missed,
-            not_delivered: published.not_delivered,
+            subscriber_overflows: published.subscriber_overflows,
         };
         RunSummary {
             outcome,

@@ -194,8 +194,11 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
 
-    /// Counts and predictions of 40 bins, 3 ahead, 2 units.
-    fn series(seed: u64) -> (Vec<[u32; 2]>, Vec<[u32; 2]>, Vec<[f32; 6]>) {
+    /// Counts, early counts and predictions.
+    type Series = (Vec<[u32; 2]>, Vec<[u32; 2]>, Vec<[f32; 6]>);
+
+    /// 40 bins, predicted 3 ahead, 2 units.
+    fn series(seed: u64) -> Series {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let counts: Vec<[u32; 2]> = (0..40)
             .map(|_| [rng.random_range(0..4), rng.random_range(0..3)])
@@ -208,12 +211,7 @@ mod tests {
     }
 
     /// The definition, over the predictions made at `made_at`.
-    fn by_definition(
-        made_at: &[usize],
-        null: &[f64; 2],
-        wide: bool,
-        (counts, early, rates): &(Vec<[u32; 2]>, Vec<[u32; 2]>, Vec<[f32; 6]>),
-    ) -> f64 {
+    fn by_definition(made_at: &[usize], null: &[f64; 2], wide: bool, (counts, early, rates): &Series) -> f64 {
         let (mut difference, mut spikes) = (0.0, 0.0);
         for &at in made_at {
             for bin in 0..3 {
@@ -229,12 +227,7 @@ mod tests {
         difference / (spikes * 2f64.ln())
     }
 
-    fn run(
-        null: &[f64; 2],
-        wide: bool,
-        data: &(Vec<[u32; 2]>, Vec<[u32; 2]>, Vec<[f32; 6]>),
-        lost: &[usize],
-    ) -> ScoreReport {
+    fn run(null: &[f64; 2], wide: bool, data: &Series, lost: &[usize]) -> ScoreReport {
         let mut score = OnlineScore::new(3, null, wide);
         for bin in (5..40).filter(|bin| !lost.contains(bin)) {
             score.push(bin as i64, &data.0[bin], &data.1[bin], &data.2[bin]);

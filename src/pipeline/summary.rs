@@ -67,8 +67,9 @@ pub struct BinBalance {
     pub published: u64,
     /// Published after the deadline.
     pub missed_deadline: u64,
-    /// Not delivered to at least one subscriber, because it was at its high-water mark.
-    pub not_delivered: u64,
+    /// Times that a subscriber was found at its high-water mark. From then until it has caught up with half of it, it
+    /// misses messages; the gap in its sequence says how many. The other subscribers miss none.
+    pub subscriber_overflows: u64,
 }
 
 /// Latencies of a run.
@@ -183,15 +184,15 @@ impl fmt::Display for RunSummary {
         )?;
         writeln!(
             f,
-            "predictions  {} published: {} full, {} held, {} neutral; {} missed the deadline{}; {} not delivered to a \
-             slow subscriber, {} lost before",
+            "predictions  {} published: {} full, {} held, {} neutral; {} missed the deadline{}; a \
+             subscriber was full {} times; {} lost before",
             bins.published,
             bins.full,
             bins.held,
             bins.neutral,
             bins.missed_deadline,
             self.deadline_ms.map_or(String::new(), |ms| format!(" of {ms} ms")),
-            bins.not_delivered,
+            bins.subscriber_overflows,
             bins.without_slot
         )?;
         for (name, latency) in [

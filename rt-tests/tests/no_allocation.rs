@@ -1,0 +1,147 @@
+//! The decode thread allocates nothing between its first and its last prediction.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::Duration;
+
+use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
+use neurohorizon::acquire::Pace;
+use neurohorizon::pipeline::{NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
+
+const MS: i64 = 1_000_000;
+
+/// The system's allocator, with a count of each thread's calls.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more, and is not looked at.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the thread, without
+// allocation or destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is the one that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs on the decode thread, and so sees that thread's count.
+struct Watch {
+    units: Vec<String>,
+    first: Option<u64>,
+    calls: u64,
+    since_first: Arc<AtomicU64>,
+    predictions: Arc<AtomicU64>,
+}
+
+impl Predictor for Watch {
+    fn unit_ids(&self) -> &[String] {
+        &self.units
+    }
+    fn bin_ns(&self) -> i64 {
+        20 * MS
+    }
+    fn history_ns(&self) -> i64 {
+        500 * MS
+    }
+    fn horizon_bins(&self) -> usize {
+        12
+    }
+    fn model_hash(&self) -> u64 {
+        1
+    }
+    fn describe(&self) -> String {
+        "counts allocations".into()
+    }
+    fn max_spikes(&self) -> usize {
+        // Fewer than a window holds, so that the oldest are pushed out too.
+        3_000
+    }
+    fn predict(&mut self, _times_s: &[f64], _units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        let now = CALLS.with(Cell::get);
+        let first = *self.first.get_or_insert(now);
+        self.since_first.store(now - first, Relaxed);
+        self.calls += 1;
+        self.predictions.store(self.calls, Relaxed);
+        log_rates.fill(if self.calls.is_multiple_of(7) { f32::NAN } else { 0.0 });
+        Ok(())
+    }
+}
+
+fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
+    // 10 000 spikes a second, one unit in four unknown to the model.
+    let n = seconds * 10_000;
+    let ids = |n: usize| (0..n).map(|unit| format!("u{unit}")).collect::<Vec<String>>();
+    let spikes = RecordedSpikes {
+        times_ns: (0..n).map(|spike| spike * MS / 10).collect(),
+        units: (0..n).map(|spike| (spike % 64) as u32).collect(),
+        unit_ids: ids(64).into(),
+    };
+    let source = Replay::new("test", spikes, 0, seconds * 1_000 * MS, pace, MS).unwrap();
+    let (since_first, predictions) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let watch = Watch {
+        units: ids(48),
+        first: None,
+        calls: 0,
+        since_first: since_first.clone(),
+        predictions: predictions.clone(),
+    };
+    let config = RunConfig {
+        start_ns: 0,
+        grace_ns: 0,
+        deadline_ns: None,
+        ring_events: 4_096,
+        publish: PublishConfig {
+            endpoint: "tcp://127.0.0.1:*".into(),
+            latest_endpoint: None,
+            high_water_mark: 1_000,
+            wait_for_subscriber: Duration::ZERO,
+        },
+    };
+    let null = NullModel {
+        log_rates: vec![0.0; 48],
+        last_bin_ns: 20 * MS,
+    };
+    let summary = Run::start(&config, vec![Box::new(source)], Box::new(watch), &null, Arc::default())
+        .unwrap()
+        .join();
+    assert!(
+        summary.imbalances.is_empty() && summary.spikes.pushed_out > 0,
+        "{summary}"
+    );
+    (since_first.load(Relaxed), predictions.load(Relaxed))
+}
+
+#[test]
+fn the_decode_thread_does_not_allocate() {
+    // The counter counts.
+    let before = CALLS.with(Cell::get);
+    drop(std::hint::black_box(vec![0u8; 100]));
+    assert_eq!(CALLS.with(Cell::get), before + 2);
+    assert_eq!(allocations(Pace::AsFast, 60), (0, 2_976));
+    let (allocations, predictions) = allocations(Pace::Clocked(4.0), 4);
+    assert_eq!(allocations, 0);
+    assert!(predictions > 100, "{predictions}");
+}

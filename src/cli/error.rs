@@ -1,0 +1,53 @@
+//! What a command fails with.
+
+use thiserror::Error;
+
+use crate::acquire::SourceError;
+use crate::data::DataError;
+use crate::evaluate::conformance::ConformanceError;
+use crate::model::checkpoint::CheckpointError;
+use crate::model::BuildError;
+use crate::pipeline::{PredictError, RunError};
+
+/// A command's failure; each is one sentence for the user.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// A configuration file or a flag is wrong: which, where, and what.
+    #[error("{0}")]
+    Config(String),
+    /// A checkpoint cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A network cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Reference outputs cannot be compared with.
+    #[error(transparent)]
+    Conformance(#[from] ConformanceError),
+    /// The device that computes failed.
+    #[error(transparent)]
+    Backend(#[from] kernels::BackendError),
+    /// A report cannot be written as JSON.
+    #[error("the report cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A recording cannot be used.
+    #[error(transparent)]
+    Recording(#[from] DataError),
+    /// A source cannot be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A model cannot be used.
+    #[error(transparent)]
+    Model(#[from] PredictError),
+    /// A run could not start.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The operating system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

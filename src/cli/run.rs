@@ -1,0 +1,239 @@
+//! `neurohorizon run`: predicts while spikes come in, and publishes the predictions.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::progress::Progress;
+use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, Speed};
+use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
+use super::run_source::{build_population, build_replay, build_simulation, BuiltSource};
+use super::{CliError, Weights};
+use crate::data::Position;
+use crate::model::BackendKind;
+use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
+
+/// Predict while spikes come in, and publish the predictions
+///
+/// Sources, model, endpoints and the latency budget come from a TOML file; flags override it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:\n  neurohorizon run configs/simulate.toml --duration 10\n  \
+                        neurohorizon run configs/replay.toml --recording session.npz --checkpoint model.ckpt --from 0.8")]
+pub struct RunArgs {
+    /// The configuration: `configs/replay.toml` and `configs/simulate.toml` document every key.
+    pub config: PathBuf,
+    /// Checkpoint of the model.
+    #[arg(long)]
+    pub checkpoint: Option<PathBuf>,
+    /// Recording to replay.
+    #[arg(long)]
+    pub recording: Option<PathBuf>,
+    /// Speed against life: a number, or `max`.
+    #[arg(long)]
+    pub speed: Option<Speed>,
+    /// Where the replay begins: a fraction (0.8), a percentage (80%) or seconds (96s) from the first spike.
+    #[arg(long)]
+    pub from: Option<Position>,
+    /// Where the replay ends, in the same forms.
+    #[arg(long)]
+    pub to: Option<Position>,
+    /// Most seconds of device time to run.
+    #[arg(long)]
+    pub duration: Option<f64>,
+    /// Threads that compute the model.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Bins to predict.
+    #[arg(long)]
+    pub horizon_bins: Option<usize>,
+    /// What computes the model.
+    #[arg(long)]
+    pub backend: Option<BackendKind>,
+    /// Precision of the weights.
+    #[arg(long)]
+    pub weights: Option<Weights>,
+    /// Endpoint of every prediction.
+    #[arg(long)]
+    pub endpoint: Option<String>,
+    /// Endpoint of the latest prediction only; empty: none.
+    #[arg(long)]
+    pub latest_endpoint: Option<String>,
+    /// Seconds to wait for a subscriber before the run starts.
+    #[arg(long)]
+    pub wait_for_subscriber: Option<f64>,
+    /// One JSON object on standard output at the end (the fields of `RunSummary`) instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress line.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn replace<T: Clone>(value: &mut T, flag: &Option<T>) {
+    if let Some(flag) = flag {
+        *value = flag.clone();
+    }
+}
+
+impl RunArgs {
+    /// Puts the flags in place of what the file says.
+    ///
+    /// # Errors
+    /// Where a flag is for another kind of source than the file's.
+    pub fn apply(&self, file: &mut RunFile) -> Result<(), CliError> {
+        if let Some(recording) = &self.recording {
+            file.simulate = None;
+            match &mut file.replay {
+                Some(replay) => replay.recording = recording.clone(),
+                None => file.replay = Some(ReplaySection::of(recording.clone())),
+            }
+        }
+        match (&mut file.replay, &mut file.simulate) {
+            (Some(replay), None) => {
+                replace(&mut replay.speed, &self.speed);
+                replay.from = self.from.or(replay.from);
+                replay.to = self.to.or(replay.to);
+                replay.duration_s = self.duration.or(replay.duration_s);
+            }
+            (None, Some(simulate)) => {
+                if self.from.is_some() || self.to.is_some() {
+                    return Err(CliError::Config("--from and --to need a recording to replay".into()));
+                }
+                replace(&mut simulate.speed, &self.speed);
+                replace(&mut simulate.duration_s, &self.duration);
+            }
+            _ => {
+                let config = self.config.display();
+                return Err(CliError::Config(format!(
+                    "{config} must have exactly one of [replay] and [simulate]"
+                )));
+            }
+        }
+        file.model.checkpoint = self.checkpoint.clone().or(file.model.checkpoint.take());
+        replace(&mut file.model.threads, &self.threads);
+        file.model.horizon_bins = self.horizon_bins.or(file.model.horizon_bins);
+        replace(&mut file.model.backend, &self.backend);
+        replace(&mut file.model.weights, &self.weights);
+        replace(&mut file.publish.endpoint, &self.endpoint);
+        replace(&mut file.publish.latest_endpoint, &self.latest_endpoint);
+        replace(&mut file.publish.wait_for_subscriber_s, &self.wait_for_subscriber);
+        Ok(())
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What in the configuration, the source, the model or the endpoints cannot be used.
+pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
+    let mut file = RunFile::read(&args.config)?;
+    args.apply(&mut file)?;
+    let checkpoint = load_checkpoint(&file.model)?;
+    let bin_ns = bin_ns(&file.model, checkpoint.as_ref())?;
+    let source = match (&file.replay, &file.simulate) {
+        (Some(replay), _) => build_replay(replay, bin_ns)?,
+        (None, Some(simulate)) => build_simulation(build_population(simulate)?, simulate, bin_ns)?,
+        (None, None) => return Err(CliError::Config("there is no source of spikes".into())),
+    };
+    let model = build_predictor(&file.model, checkpoint.as_ref(), &source)?;
+    run_to_the_end(&file, source, model, args.json, args.quiet)
+}
+
+/// Runs a source through a model to its end or a signal, shows progress, and prints the summary.
+///
+/// # Errors
+/// Where the run cannot start.
+pub(super) fn run_to_the_end(
+    file: &RunFile,
+    source: BuiltSource,
+    model: BuiltPredictor,
+    json: bool,
+    quiet: bool,
+) -> Result<ExitCode, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second signal ends the program at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|source| CliError::System {
+                what: "signals cannot be caught".into(),
+                source,
+            })?;
+    }
+    let source = source.source;
+    let (start_ns, end_ns) = (source.start_ns(), source.end_ns());
+    let (name, units) = (source.name().to_string(), source.unit_ids().len());
+    let config = run_config(file, start_ns)?;
+    let description = model.predictor.describe();
+    let model_units = model.predictor.unit_ids().len();
+    let run = Run::start(&config, vec![source], model.predictor, &model.null, stop)?;
+    if !quiet {
+        eprintln!(
+            "source       {name}: {units} units, {} of them among the model's {model_units}",
+            run.known_units()
+        );
+        eprintln!("model        {description}");
+        let latest = run
+            .endpoints()
+            .latest
+            .as_ref()
+            .map_or(String::new(), |at| format!("; the latest only on {at}"));
+        eprintln!("predictions  on {}{latest}", run.endpoints().every);
+    }
+    let mut progress = Progress::new(start_ns, end_ns, quiet);
+    while !run.is_finished() {
+        progress.show(&run.live());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    progress.finish();
+    let summary = run.join();
+    print(&summary, json);
+    let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
+    let (pipeline, publish) = (&file.pipeline, &file.publish);
+    if publish.high_water_mark < 1_000 {
+        return Err(CliError::Config(format!(
+            "publish.high_water_mark = {} is below 1000, where ZeroMQ loses messages even of quick subscribers",
+            publish.high_water_mark
+        )));
+    }
+    if !(1_024..=1 << 28).contains(&pipeline.ring_events) {
+        return Err(CliError::Config(format!(
+            "pipeline.ring_events = {} is not in 1024–2^28",
+            pipeline.ring_events
+        )));
+    }
+    let wait_ns = s_to_ns("publish.wait_for_subscriber_s", publish.wait_for_subscriber_s)?;
+    Ok(RunConfig {
+        start_ns,
+        grace_ns: ms_to_ns("pipeline.grace_ms", pipeline.grace_ms, 0.0)?,
+        deadline_ns: pipeline
+            .deadline_ms
+            .map(|ms| ms_to_ns("pipeline.deadline_ms", ms, 0.1))
+            .transpose()?,
+        ring_events: pipeline.ring_events,
+        publish: PublishConfig {
+            endpoint: publish.endpoint.clone(),
+            latest_endpoint: Some(publish.latest_endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),
+            high_water_mark: publish.high_water_mark,
+            wait_for_subscriber: Duration::from_nanos(wait_ns as u64),
+        },
+    })
+}
+
+fn print(summary: &RunSummary, json: bool) {
+    if json {
+        // A summary has no map with keys that are not strings, the only thing that JSON refuses.
+        println!("{}", serde_json::to_string(summary).unwrap_or_default());
+    } else {
+        println!("{summary}");
+    }
+}

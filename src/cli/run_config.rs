@@ -1,0 +1,345 @@
+//! The TOML of `neurohorizon run`. Unknown keys are refused; `configs/*.toml` document every key in place.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::de::{Deserializer, Error as _};
+use serde::Deserialize;
+
+use super::{CliError, Weights};
+use crate::acquire::Pace;
+use crate::data::Position;
+use crate::model::BackendKind;
+
+/// A whole configuration: exactly one of `replay` and `simulate`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// Spikes from a recording.
+    pub replay: Option<ReplaySection>,
+    /// Spikes from the simulated population.
+    pub simulate: Option<SimulateSection>,
+    /// What predicts.
+    #[serde(default)]
+    pub model: ModelSection,
+    /// Bins, rings and the deadline.
+    #[serde(default)]
+    pub pipeline: PipelineSection,
+    /// Where predictions go.
+    #[serde(default)]
+    pub publish: PublishSection,
+}
+
+/// `[replay]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaySection {
+    /// The recording's file, from the working directory.
+    pub recording: PathBuf,
+    /// Speed against life.
+    #[serde(default)]
+    pub speed: Speed,
+    /// Where to begin; the recording's first spike without it.
+    #[serde(default, deserialize_with = "position")]
+    pub from: Option<Position>,
+    /// Where to end; the recording's end without it.
+    #[serde(default, deserialize_with = "position")]
+    pub to: Option<Position>,
+    /// Most seconds of device time.
+    pub duration_s: Option<f64>,
+    /// Device time between two deliveries, ms.
+    #[serde(default = "one_ms")]
+    pub tick_ms: f64,
+}
+
+impl ReplaySection {
+    /// The whole of a recording at the speed of life.
+    pub fn of(recording: PathBuf) -> Self {
+        Self {
+            recording,
+            speed: Speed::default(),
+            from: None,
+            to: None,
+            duration_s: None,
+            tick_ms: one_ms(),
+        }
+    }
+}
+
+/// `[simulate]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulateSection {
+    /// Units of the population.
+    pub units: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Speed against life.
+    pub speed: Speed,
+    /// Seconds of device time that mean rates are fitted on before the run.
+    pub fit_s: f64,
+    /// Seconds of device time to run.
+    pub duration_s: f64,
+    /// Device time between two deliveries, ms.
+    pub tick_ms: f64,
+}
+
+impl Default for SimulateSection {
+    fn default() -> Self {
+        Self {
+            units: 96,
+            seed: 1,
+            speed: Speed::default(),
+            fit_s: 10.0,
+            duration_s: 60.0,
+            tick_ms: 1.0,
+        }
+    }
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSection {
+    /// The checkpoint; without one, each unit's mean rate is predicted.
+    pub checkpoint: Option<PathBuf>,
+    /// What computes it.
+    pub backend: BackendKind,
+    /// In which precision its weights are held.
+    pub weights: Weights,
+    /// Threads that compute it.
+    pub threads: usize,
+    /// Bin width of the mean-rate model, ms; a checkpoint has its own.
+    pub bin_ms: f64,
+    /// History of the mean-rate model, ms; a checkpoint has its own.
+    pub history_ms: f64,
+    /// Bins to predict; without it as the checkpoint was trained, or 12 of the mean-rate model.
+    pub horizon_bins: Option<usize>,
+    /// Most spikes in a history; the oldest above it are left out, counted and flagged.
+    pub max_spikes: usize,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self {
+            checkpoint: None,
+            backend: BackendKind::Cpu,
+            weights: Weights::F32,
+            threads: 2,
+            bin_ms: 20.0,
+            history_ms: 500.0,
+            horizon_bins: None,
+            max_spikes: 16_384,
+        }
+    }
+}
+
+/// `[pipeline]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineSection {
+    /// From a bin's close to its publication, ms; one bin width without it.
+    pub deadline_ms: Option<f64>,
+    /// How long a bin waits for late spikes, ms of device time.
+    pub grace_ms: f64,
+    /// Events that a source's ring holds.
+    pub ring_events: usize,
+}
+
+impl Default for PipelineSection {
+    fn default() -> Self {
+        Self {
+            deadline_ms: None,
+            grace_ms: 0.0,
+            ring_events: 65_536,
+        }
+    }
+}
+
+/// `[publish]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublishSection {
+    /// Endpoint of every prediction.
+    pub endpoint: String,
+    /// Endpoint of the latest only; empty: none.
+    pub latest_endpoint: String,
+    /// Messages kept for a slow subscriber, at least 1000.
+    pub high_water_mark: i32,
+    /// How long to wait for a first subscriber before the run starts, s.
+    pub wait_for_subscriber_s: f64,
+}
+
+impl Default for PublishSection {
+    fn default() -> Self {
+        Self {
+            endpoint: "tcp://127.0.0.1:5571".into(),
+            latest_endpoint: "tcp://127.0.0.1:5572".into(),
+            high_water_mark: 1_000,
+            wait_for_subscriber_s: 0.0,
+        }
+    }
+}
+
+/// A speed against life: a positive number, or `max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speed(pub Pace);
+
+impl Default for Speed {
+    fn default() -> Self {
+        Self(Pace::Clocked(1.0))
+    }
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self(Pace::AsFast));
+        }
+        match text.parse::<f64>() {
+            Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(Self(Pace::Clocked(speed))),
+            _ => Err(format!("speed {text:?} is neither a positive number nor \"max\"")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(f64),
+    Text(String),
+}
+
+fn parse_number_or_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
+    let text = match NumberOrText::deserialize(deserializer)? {
+        NumberOrText::Number(number) => number.to_string(),
+        NumberOrText::Text(text) => text,
+    };
+    text.parse().map_err(D::Error::custom)
+}
+
+impl<'de> Deserialize<'de> for Speed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parse_number_or_text(deserializer)
+    }
+}
+
+fn position<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Position>, D::Error> {
+    parse_number_or_text(deserializer).map(Some)
+}
+
+fn one_ms() -> f64 {
+    1.0
+}
+
+/// Milliseconds of a configuration as ns.
+///
+/// # Errors
+/// Where the number is not finite, below `least_ms`, or longer than an hour.
+pub fn ms_to_ns(key: &str, ms: f64, least_ms: f64) -> Result<i64, CliError> {
+    if ms.is_finite() && (least_ms..=3.6e6).contains(&ms) {
+        Ok((ms * 1e6).round() as i64)
+    } else {
+        Err(CliError::Config(format!(
+            "{key} = {ms} is not between {least_ms} ms and an hour"
+        )))
+    }
+}
+
+/// Seconds of a configuration as ns.
+///
+/// # Errors
+/// Where the number is not finite, negative, or longer than a year.
+pub fn s_to_ns(key: &str, s: f64) -> Result<i64, CliError> {
+    if s.is_finite() && (0.0..=3.2e7).contains(&s) {
+        Ok((s * 1e9).round() as i64)
+    } else {
+        Err(CliError::Config(format!("{key} = {s} is not between 0 s and a year")))
+    }
+}
+
+impl RunFile {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// One sentence with the file, the line and what is wrong there.
+    pub fn read(path: &Path) -> Result<Self, CliError> {
+        let text = std::fs::read_to_string(path).map_err(|source| CliError::System {
+            what: format!("configuration {} cannot be read", path.display()),
+            source,
+        })?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Parses a configuration; `name` stands for it in errors.
+    ///
+    /// # Errors
+    /// See [`RunFile::read`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, CliError> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', ", ");
+            let place = error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or(text);
+                let line = before.matches('\n').count();
+                format!(" line {} ({})", line + 1, text.lines().nth(line).unwrap_or("").trim())
+            });
+            CliError::Config(format!("{name}{}: {message}", place.unwrap_or_default()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        RunFile::parse("rig.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_file_the_line_and_the_key() {
+        let unknown = refused("[publish]\n\nendpiont = \"tcp://127.0.0.1:1\"\n");
+        assert!(unknown.starts_with("rig.toml line 3 (endpiont ="), "{unknown}");
+        assert!(unknown.contains("`endpiont`"), "{unknown}");
+        let kind = refused("[pipeline]\ngrace_ms = \"soon\"\n");
+        assert!(kind.starts_with("rig.toml line 2 (grace_ms = \"soon\")"), "{kind}");
+        let speed = refused("[replay]\nrecording = \"a.npz\"\nspeed = -1\n");
+        assert!(
+            speed.contains("line 3") && speed.contains("neither a positive number"),
+            "{speed}"
+        );
+        assert!(refused("[replay\n").contains("line 1"));
+        assert!(!refused("[a]\nb = [\n").contains('\n'));
+    }
+
+    #[test]
+    fn speeds_and_positions_are_numbers_or_words() {
+        let file = RunFile::parse(
+            "c",
+            "[replay]\nrecording = \"a\"\nspeed = \"max\"\nfrom = 0.8\nto = \"96.5s\"",
+        )
+        .unwrap();
+        let replay = file.replay.unwrap();
+        assert_eq!(replay.speed, Speed(Pace::AsFast));
+        assert_eq!(
+            (replay.from, replay.to),
+            (Some(Position::Fraction(0.8)), Some(Position::Seconds(96.5)))
+        );
+        assert!("NaN".parse::<Speed>().is_err());
+    }
+
+    #[test]
+    fn the_shipped_configurations_are_read() {
+        for name in ["replay.toml", "simulate.toml"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+            let file = RunFile::read(&path).unwrap();
+            assert!(file.replay.is_some() != file.simulate.is_some());
+        }
+    }
+}

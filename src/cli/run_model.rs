@@ -1,0 +1,118 @@
+//! From the configuration to a predictor.
+
+use super::run_config::{ms_to_ns, ModelSection};
+use super::run_source::BuiltSource;
+use super::CliError;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::{BuildOptions, UnitMatch};
+use crate::pipeline::network::NetworkPredictor;
+use crate::pipeline::predictor::{MeanRate, WindowShape};
+use crate::pipeline::{NullModel, Predictor};
+
+/// Bins that the mean-rate model predicts unless told otherwise.
+const MEAN_RATE_BINS: usize = 12;
+
+/// A predictor and the null model that its bits per spike are counted against.
+pub struct BuiltPredictor {
+    /// The predictor.
+    pub predictor: Box<dyn Predictor>,
+    /// Its null model, in the order of its units.
+    pub null: NullModel,
+}
+
+/// The checkpoint that the configuration names, if any.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn load_checkpoint(section: &ModelSection) -> Result<Option<Checkpoint>, CliError> {
+    Ok(section.checkpoint.as_deref().map(Checkpoint::load).transpose()?)
+}
+
+/// Bin width, ns: the checkpoint's, or what the configuration asks of the mean-rate model.
+///
+/// # Errors
+/// Where it is out of range.
+pub fn bin_ns(section: &ModelSection, checkpoint: Option<&Checkpoint>) -> Result<i64, CliError> {
+    match checkpoint {
+        Some(checkpoint) => Ok((checkpoint.config.bin_size * 1e9).round() as i64),
+        None => ms_to_ns("model.bin_ms", section.bin_ms, 0.1),
+    }
+}
+
+/// The predictor that the configuration asks for, for the source's units. The null model is the checkpoint's, or the
+/// source's mean rates where it has none.
+///
+/// # Errors
+/// Where a number of the configuration is out of its range or the checkpoint does not fit the source.
+pub fn build_predictor(
+    section: &ModelSection,
+    checkpoint: Option<&Checkpoint>,
+    source: &BuiltSource,
+) -> Result<BuiltPredictor, CliError> {
+    if !(1..=100_000_000).contains(&section.max_spikes) {
+        return Err(CliError::Config(format!(
+            "model.max_spikes = {} is not in 1–100000000",
+            section.max_spikes
+        )));
+    }
+    match checkpoint {
+        Some(checkpoint) => network(section, checkpoint, source),
+        None => mean_rate(section, source),
+    }
+}
+
+fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
+    let ids = source.source.unit_ids();
+    let options = BuildOptions {
+        backend: section.backend,
+        precision: section.weights.into(),
+        threads: section.threads,
+        bins: section.horizon_bins,
+        max_spikes: section.max_spikes,
+    };
+    let name = section
+        .checkpoint
+        .as_deref()
+        .map_or(String::new(), |path| path.display().to_string());
+    let predictor = NetworkPredictor::new(checkpoint, &name, ids, &options)?;
+    let matched = UnitMatch::new(checkpoint, ids)?;
+    let log_rates = match matched.null_log_rates(checkpoint) {
+        Some(rates) => rates.into_iter().map(f64::from).collect(),
+        None => {
+            let known = source.mean_log_rates.iter().zip(&matched.model_unit);
+            known
+                .filter(|(_, unit)| unit.is_some())
+                .map(|(&rate, _)| rate)
+                .collect()
+        }
+    };
+    let last_bin_ns = predictor.last_bin_ns();
+    Ok(BuiltPredictor {
+        predictor: Box::new(predictor),
+        null: NullModel { log_rates, last_bin_ns },
+    })
+}
+
+fn mean_rate(section: &ModelSection, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
+    let shape = WindowShape {
+        bin_ns: bin_ns(section, None)?,
+        history_ns: ms_to_ns("model.history_ms", section.history_ms, 0.1)?,
+        horizon_bins: section.horizon_bins.unwrap_or(MEAN_RATE_BINS),
+        max_spikes: section.max_spikes,
+    };
+    if !(1..=1_000).contains(&shape.horizon_bins) {
+        return Err(CliError::Config(format!(
+            "model.horizon_bins = {} is not in 1–1000",
+            shape.horizon_bins
+        )));
+    }
+    let ids = source.source.unit_ids().to_vec();
+    let predictor = MeanRate::new(ids, shape, &source.mean_log_rates, &source.means_from)?;
+    Ok(BuiltPredictor {
+        predictor: Box::new(predictor),
+        null: NullModel {
+            log_rates: source.mean_log_rates.clone(),
+            last_bin_ns: shape.bin_ns,
+        },
+    })
+}

@@ -1,0 +1,116 @@
+//! From the configuration to a source of spikes, and the mean rates that go with it.
+
+use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, SimulateSection};
+use super::CliError;
+use crate::acquire::replay::{RecordedSpikes, Replay};
+use crate::acquire::simulated::{Simulated, SpikeGenerator};
+use crate::acquire::Source;
+use crate::data::{Position, Recording};
+use crate::pipeline::predictor::mean_log_rates;
+
+/// A source, when its run begins, and each unit's mean rate before that.
+pub struct BuiltSource {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// ln of each source unit's mean count a bin.
+    pub mean_log_rates: Vec<f64>,
+    /// What the means were taken over, for people.
+    pub means_from: String,
+}
+
+/// The part of a recording to replay, device ns, on the grid of bins that starts at its first spike.
+fn replay_interval(recording: &Recording, section: &ReplaySection, bin_ns: i64) -> Result<(i64, i64), CliError> {
+    let from = section.from.unwrap_or(Position::Fraction(0.0));
+    let to = section.to.unwrap_or(Position::Fraction(1.0));
+    let (start_ns, end_ns) = recording.grid_interval(from, to, bin_ns)?;
+    Ok(match section.duration_s {
+        Some(duration) => (start_ns, end_ns.min(start_ns + s_to_ns("replay.duration_s", duration)?)),
+        None => (start_ns, end_ns),
+    })
+}
+
+/// A replay of a recording, with the mean rates of what comes before its start (or, where nothing does, of the part
+/// that is replayed).
+///
+/// # Errors
+/// Where the recording cannot be read or the interval holds nothing.
+pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource, CliError> {
+    let recording = Recording::load(&section.recording)?;
+    let (start_ns, end_ns) = replay_interval(&recording, section, bin_ns)?;
+    let tick_ns = ms_to_ns("replay.tick_ms", section.tick_ms, 0.01)?;
+    let first_ns = recording.first_spike_ns().unwrap_or(start_ns);
+    let (mean_from, mean_to) = if start_ns - first_ns >= bin_ns {
+        (first_ns, start_ns)
+    } else {
+        (start_ns, end_ns)
+    };
+    let mean_log_rates = mean_log_rates(
+        &recording.spike_times_ns,
+        &recording.spike_units,
+        recording.unit_ids.len(),
+        mean_from,
+        mean_to,
+        bin_ns,
+    );
+    let seconds = |ns: i64| (ns - first_ns) as f64 * 1e-9;
+    let means_from = format!(
+        "{:.2} s to {:.2} s of {}",
+        seconds(mean_from),
+        seconds(mean_to),
+        recording.name
+    );
+    let spikes = RecordedSpikes {
+        times_ns: recording.spike_times_ns.into(),
+        units: recording.spike_units.into(),
+        unit_ids: recording.unit_ids.into(),
+    };
+    let source = Replay::new(&recording.name, spikes, start_ns, end_ns, section.speed.0, tick_ns)?;
+    Ok(BuiltSource {
+        source: Box::new(source),
+        mean_log_rates,
+        means_from,
+    })
+}
+
+/// The simulated population that the configuration asks for.
+///
+/// # Errors
+/// Where the population cannot be made.
+pub fn build_population(section: &SimulateSection) -> Result<Box<dyn SpikeGenerator>, CliError> {
+    let units = section.units;
+    Err(CliError::Config(format!(
+        "simulate.units = {units}: the simulated population is not part of this build"
+    )))
+}
+
+/// The simulated population as a source; its mean rates are those of its first seconds, which the run leaves out.
+///
+/// # Errors
+/// Where a number of the configuration is out of its range.
+pub fn build_simulation(
+    mut generator: Box<dyn SpikeGenerator>,
+    section: &SimulateSection,
+    bin_ns: i64,
+) -> Result<BuiltSource, CliError> {
+    let tick_ns = ms_to_ns("simulate.tick_ms", section.tick_ms, 0.01)?;
+    let fit_ns = s_to_ns("simulate.fit_s", section.fit_s)? / bin_ns * bin_ns;
+    let duration_ns = s_to_ns("simulate.duration_s", section.duration_s)?;
+    if fit_ns == 0 || duration_ns == 0 {
+        return Err(CliError::Config(
+            "simulate.fit_s and simulate.duration_s must be above 0".into(),
+        ));
+    }
+    let (mut times, mut units) = (Vec::new(), Vec::new());
+    generator.advance_to(fit_ns, &mut |time, unit| {
+        times.push(time);
+        units.push(unit);
+    });
+    let mean_log_rates = mean_log_rates(&times, &units, generator.unit_ids().len(), 0, fit_ns, bin_ns);
+    let source = Simulated::new(generator, fit_ns, fit_ns + duration_ns, section.speed.0, tick_ns);
+    let means_from = format!("the first {} s of the simulation", section.fit_s);
+    Ok(BuiltSource {
+        source: Box::new(source),
+        mean_log_rates,
+        means_from,
+    })
+}
