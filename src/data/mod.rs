@@ -69,6 +69,27 @@ pub enum DataError {
     Selection(String),
 }
 
+impl DataError {
+    fn malformed(name: &str, what: impl AsRef<str>) -> DataError {
+        DataError::Malformed {
+            name: name.to_owned(),
+            what: one_line(what.as_ref()),
+        }
+    }
+}
+
+/// A sentence that quotes a damaged file, without the line breaks and other control characters it may have quoted.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            String::from(c)
+        }
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Choices in reading a recording.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {

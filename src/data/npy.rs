@@ -349,6 +349,10 @@ impl<'a> Literal<'a> {
 
 /// The same elements with the last index running fastest instead of the first.
 fn fortran_to_c(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
+    // An empty array may have any sizes beside its zero, also such as would overflow the strides.
+    if bytes.is_empty() {
+        return Vec::new();
+    }
     let mut strides = Vec::with_capacity(shape.len());
     let mut stride = size;
     for &n in shape {
@@ -451,6 +455,8 @@ mod tests {
 
     #[test]
     fn each_refusal_says_why() {
+        let empty = "{'descr': '<f8', 'fortran_order': True, 'shape': (0, 18446744073709551615, 3)}";
+        assert!(NpyArray::parse(npy(1, empty, &[])).unwrap().is_empty());
         let cases = [
             (array("|O", "(1,)", &[0; 8]), "Python objects"),
             (array(">f8", "(1,)", &[0; 8]), "little-endian"),

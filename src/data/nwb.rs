@@ -46,10 +46,7 @@ pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Recording, DataError> {
 fn read(name: &str, file: Result<Hdf5File, String>) -> Result<Recording, DataError> {
     let mut raw = RawRecording::new(name);
     file.and_then(|file| read_all(&file, &mut raw))
-        .map_err(|what| DataError::Malformed {
-            name: name.to_owned(),
-            what,
-        })?;
+        .map_err(|what| DataError::malformed(name, what))?;
     raw.finish()
 }
 

@@ -146,6 +146,12 @@ fn bad_events_are_refused_by_name_and_index() {
 }
 
 #[test]
+fn a_refusal_is_one_line_whatever_it_quotes() {
+    let message = refusal(&[("tw\no", npy_i32(&[], &[0]))]);
+    assert!(message.contains("\"tw\\no\"") && !message.contains('\n'), "{message:?}");
+}
+
+#[test]
 fn neither_zip_nor_hdf5() {
     let error = Recording::from_bytes("notes.txt", b"hello", &LoadOptions::default()).unwrap_err();
     assert!(
