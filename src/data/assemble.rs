@@ -1,6 +1,7 @@
 //! From what a reader found to a [`Recording`] that keeps its promises: sorted, indexed within bounds, observed.
 
-use super::recording::{Epoch, Interval, Recording, Series, Trial};
+use super::interval::Interval;
+use super::recording::{Epoch, Recording, Series, Trial};
 use super::{one_line, DataError};
 
 /// A recording as a reader found it.

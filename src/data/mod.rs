@@ -21,7 +21,8 @@ mod assemble;
 mod binned;
 mod events;
 mod hdf5;
-pub mod npy;
+mod interval;
+mod npy;
 pub mod npz;
 pub mod nwb;
 mod nwb_tables;
@@ -30,7 +31,8 @@ mod recording;
 mod tests;
 mod time;
 
-pub use recording::{Epoch, Interval, Recording, Series, Split, Trial};
+pub use interval::{Interval, Split};
+pub use recording::{Epoch, Recording, Series, Trial};
 pub use time::{ns_to_seconds, seconds_to_ns, NS_PER_S};
 
 /// Why a recording could not be read; each is one sentence that names the file and, inside it, the array or table.
