@@ -1,7 +1,8 @@
 //! From what a reader found to a [`Recording`] that keeps its promises: sorted, indexed within bounds, observed.
 
-use super::recording::{Epoch, Interval, Recording, Series, Trial};
-use super::DataError;
+use super::interval::Interval;
+use super::recording::{Epoch, Recording, Series, Trial};
+use super::{one_line, DataError};
 
 /// A recording as a reader found it.
 pub(super) struct RawRecording {
@@ -89,7 +90,7 @@ impl RawRecording {
             behaviour: self.behaviour,
             trials: self.trials,
             epochs: self.epochs,
-            notes: self.notes,
+            notes: self.notes.iter().map(|note| one_line(note)).collect(),
         })
     }
 }

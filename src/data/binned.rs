@@ -13,9 +13,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::assemble::RawRecording;
 use super::events::{times_ns, MAX_UNITS};
+use super::interval::Interval;
 use super::npy::NpyArray;
 use super::npz::{name_and_unit, Archive};
-use super::recording::{Interval, Series, Trial};
+use super::recording::{Series, Trial};
 use super::time::{seconds_to_ns, NS_PER_S};
 use super::{unit_id, DataError, LoadOptions};
 

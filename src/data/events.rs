@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 
 use super::assemble::{sorted_series, RawRecording};
+use super::interval::Interval;
 use super::npz::{name_and_unit, Archive};
-use super::recording::{Interval, Series};
+use super::recording::Series;
 use super::time::{seconds_to_ns, NS_PER_S};
 use super::{unit_id, DataError};
 

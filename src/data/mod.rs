@@ -22,7 +22,8 @@ mod binned;
 mod events;
 mod grid;
 mod hdf5;
-pub mod npy;
+mod interval;
+mod npy;
 pub mod npz;
 pub mod nwb;
 mod nwb_tables;
@@ -32,7 +33,8 @@ mod tests;
 mod time;
 
 pub use grid::Position;
-pub use recording::{Epoch, Interval, Recording, Series, Split, Trial};
+pub use interval::{Interval, Split};
+pub use recording::{Epoch, Recording, Series, Trial};
 pub use time::{ns_to_seconds, seconds_to_ns, NS_PER_S};
 
 /// Why a recording could not be read; each is one sentence that names the file and, inside it, the array or table.
@@ -69,6 +71,27 @@ pub enum DataError {
     /// A question to a recording that it cannot answer, such as an unknown unit or an empty split.
     #[error("{0}")]
     Selection(String),
+}
+
+impl DataError {
+    fn malformed(name: &str, what: impl AsRef<str>) -> DataError {
+        DataError::Malformed {
+            name: name.to_owned(),
+            what: one_line(what.as_ref()),
+        }
+    }
+}
+
+/// A sentence that quotes a damaged file, without the line breaks and other control characters it may have quoted.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            String::from(c)
+        }
+    };
+    text.chars().map(escaped).collect()
 }
 
 /// Choices in reading a recording.

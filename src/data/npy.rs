@@ -4,10 +4,9 @@
 //! structures, complex numbers and big-endian data are refused by name. Format:
 //! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-const MAGIC: &[u8] = b"\x93NUMPY";
-/// NumPy itself refuses longer headers by default only beyond 10 000 characters; arrays read here need about 100.
-const MAX_HEADER_BYTES: usize = 10_000;
-const MAX_DIMENSIONS: usize = 32;
+mod header;
+
+use header::Header;
 
 /// The element types that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,16 +115,6 @@ impl NpyArray {
         &self.shape
     }
 
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.bytes.len() / self.dtype.size()
-    }
-
-    /// Whether it has no element.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// Whether its elements are integers (booleans are not).
     pub fn is_integer(&self) -> bool {
         !matches!(self.dtype, Dtype::Bool | Dtype::F16 | Dtype::F32 | Dtype::F64)
@@ -209,146 +198,12 @@ impl NpyArray {
     }
 }
 
-struct Header {
-    descr: String,
-    fortran_order: bool,
-    shape: Vec<usize>,
-    data_start: usize,
-}
-
-impl Header {
-    fn parse(file: &[u8]) -> Result<Header, String> {
-        let truncated = || "is cut off inside its header".to_owned();
-        let version_and_rest = file
-            .strip_prefix(MAGIC)
-            .ok_or("is not a .npy array (its first bytes are wrong)")?;
-        let (length, length_bytes) = match *version_and_rest {
-            [1, 0, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 2),
-            [2 | 3, 0, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]) as usize, 4),
-            [major, minor, ..] if !(1..=3).contains(&major) || minor != 0 => {
-                return Err(format!("is of .npy version {major}.{minor}; 1.0, 2.0 and 3.0 are read"));
-            }
-            _ => return Err(truncated()),
-        };
-        if length > MAX_HEADER_BYTES {
-            return Err(format!(
-                "has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read"
-            ));
-        }
-        let text_start = MAGIC.len() + 2 + length_bytes;
-        let data_start = text_start + length;
-        let text = file.get(text_start..data_start).ok_or_else(truncated)?;
-        let text = std::str::from_utf8(text).map_err(|_| "has a header that is not text")?;
-
-        let (mut descr, mut fortran_order, mut shape) = (None, None, None);
-        let mut literal = Literal { rest: text };
-        literal.expect('{')?;
-        while !literal.accept('}') {
-            let key = literal.string()?;
-            literal.expect(':')?;
-            match key {
-                "descr" => descr = Some(literal.string()?.to_owned()),
-                "fortran_order" => fortran_order = Some(literal.boolean()?),
-                "shape" => shape = Some(literal.tuple()?),
-                _ => return Err(format!("has a header with the unknown key {key:?}")),
-            }
-            if !literal.accept(',') {
-                literal.expect('}')?;
-                break;
-            }
-        }
-        if !literal.rest.trim().is_empty() {
-            return Err("has a header with something after its closing brace".to_owned());
-        }
-        match (descr, fortran_order, shape) {
-            (Some(descr), Some(fortran_order), Some(shape)) => Ok(Header {
-                descr,
-                fortran_order,
-                shape,
-                data_start,
-            }),
-            _ => Err("has a header without descr, fortran_order or shape".to_owned()),
-        }
-    }
-}
-
-/// Reads the few Python literals that a header is made of.
-struct Literal<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Literal<'a> {
-    fn accept(&mut self, token: char) -> bool {
-        self.rest = self.rest.trim_start();
-        match self.rest.strip_prefix(token) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn expect(&mut self, token: char) -> Result<(), String> {
-        if self.accept(token) {
-            Ok(())
-        } else {
-            Err(format!("has a header without {token:?} where one belongs"))
-        }
-    }
-
-    fn string(&mut self) -> Result<&'a str, String> {
-        let malformed = || "has a header that is not a dictionary of plain types (a structured array?)".to_owned();
-        self.rest = self.rest.trim_start();
-        let quote = self
-            .rest
-            .chars()
-            .next()
-            .filter(|c| matches!(c, '\'' | '"'))
-            .ok_or_else(malformed)?;
-        let (text, rest) = self.rest[1..].split_once(quote).ok_or_else(malformed)?;
-        self.rest = rest;
-        Ok(text)
-    }
-
-    fn boolean(&mut self) -> Result<bool, String> {
-        self.rest = self.rest.trim_start();
-        for (word, value) in [("True", true), ("False", false)] {
-            if let Some(rest) = self.rest.strip_prefix(word) {
-                self.rest = rest;
-                return Ok(value);
-            }
-        }
-        Err("has a header whose fortran_order is neither True nor False".to_owned())
-    }
-
-    fn tuple(&mut self) -> Result<Vec<usize>, String> {
-        self.expect('(')?;
-        let mut numbers = Vec::new();
-        while !self.accept(')') {
-            self.rest = self.rest.trim_start();
-            let digits = self.rest.len() - self.rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let (number, rest) = self.rest.split_at(digits);
-            numbers.push(
-                number
-                    .parse()
-                    .map_err(|_| "has a header whose shape is not a tuple of sizes")?,
-            );
-            self.rest = rest;
-            if numbers.len() > MAX_DIMENSIONS {
-                return Err(format!("has more than {MAX_DIMENSIONS} dimensions"));
-            }
-            if !self.accept(',') {
-                self.expect(')')?;
-                break;
-            }
-        }
-        Ok(numbers)
-    }
-}
-
 /// The same elements with the last index running fastest instead of the first.
 fn fortran_to_c(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
+    // An empty array may have any sizes beside its zero, also such as would overflow the strides.
+    if bytes.is_empty() {
+        return Vec::new();
+    }
     let mut strides = Vec::with_capacity(shape.len());
     let mut stride = size;
     for &n in shape {
@@ -375,6 +230,7 @@ fn fortran_to_c(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::header::MAGIC;
     use super::*;
 
     fn npy(version: u8, header: &str, data: &[u8]) -> Vec<u8> {
@@ -451,6 +307,8 @@ mod tests {
 
     #[test]
     fn each_refusal_says_why() {
+        let empty = "{'descr': '<f8', 'fortran_order': True, 'shape': (0, 18446744073709551615, 3)}";
+        assert!(NpyArray::parse(npy(1, empty, &[])).unwrap().to_f64().is_empty());
         let cases = [
             (array("|O", "(1,)", &[0; 8]), "Python objects"),
             (array(">f8", "(1,)", &[0; 8]), "little-endian"),

@@ -63,10 +63,7 @@ pub(super) struct Archive<R> {
 
 impl<R: Read + Seek> Archive<R> {
     fn open(name: &str, reader: R) -> Result<Archive<R>, DataError> {
-        let fault = |what: String| DataError::Malformed {
-            name: name.to_owned(),
-            what,
-        };
+        let fault = |what: String| DataError::malformed(name, what);
         let zip = ZipArchive::new(reader).map_err(|error| fault(format!("the zip archive is damaged: {error}")))?;
         if zip.len() > MAX_ARRAYS {
             return Err(fault(format!(
@@ -93,11 +90,8 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// An error about this file.
-    pub fn fault(&self, what: impl Into<String>) -> DataError {
-        DataError::Malformed {
-            name: self.name.clone(),
-            what: what.into(),
-        }
+    pub fn fault(&self, what: impl AsRef<str>) -> DataError {
+        DataError::malformed(&self.name, what)
     }
 
     /// An error about one array; `what` continues the sentence ("has …", "is …").
@@ -135,9 +129,9 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     fn bytes(&mut self, array: &str, index: usize) -> Result<Vec<u8>, DataError> {
-        let damaged = |error: &dyn std::fmt::Display| DataError::Malformed {
-            name: self.name.clone(),
-            what: format!("array {array} cannot be unpacked: {error}"),
+        let name = &self.name;
+        let damaged = |error: &dyn std::fmt::Display| {
+            DataError::malformed(name, format!("array {array} cannot be unpacked: {error}"))
         };
         let file = self.zip.by_index(index).map_err(|error| damaged(&error))?;
         if file.size() > MAX_ARRAY_BYTES {

@@ -15,11 +15,12 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::assemble::{sorted_series, without, RawRecording};
+use super::assemble::{sorted_series, united, without, RawRecording};
 use super::hdf5::Hdf5File;
+use super::interval::Interval;
 pub use super::nwb_tables::CONDITION_COLUMNS;
 use super::nwb_tables::{epochs, invalid_times, ragged_ends, trials};
-use super::recording::{Interval, Series};
+use super::recording::Series;
 use super::time::{seconds_to_ns, NS_PER_S};
 use super::{unit_id, DataError, Recording};
 
@@ -46,10 +47,7 @@ pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Recording, DataError> {
 fn read(name: &str, file: Result<Hdf5File, String>) -> Result<Recording, DataError> {
     let mut raw = RawRecording::new(name);
     file.and_then(|file| read_all(&file, &mut raw))
-        .map_err(|what| DataError::Malformed {
-            name: name.to_owned(),
-            what,
-        })?;
+        .map_err(|what| DataError::malformed(name, what))?;
     raw.finish()
 }
 
@@ -152,7 +150,7 @@ fn observed_by_all(file: &Hdf5File, n_units: usize, notes: &mut Vec<String>) -> 
     let mut common: Option<Vec<Interval>> = None;
     let mut differ = false;
     for end in ends {
-        let of_unit = super::assemble::united(intervals[first..end].to_vec());
+        let of_unit = united(intervals[first..end].to_vec());
         first = end;
         common = Some(match common {
             None => of_unit,
@@ -169,7 +167,7 @@ fn observed_by_all(file: &Hdf5File, n_units: usize, notes: &mut Vec<String>) -> 
     let common = common.unwrap_or_default();
     if common.is_empty() && !intervals.is_empty() {
         notes.push(format!("no time is in the {PATH} of every unit; their union was taken"));
-        return Ok(super::assemble::united(intervals));
+        return Ok(united(intervals));
     }
     if differ {
         notes.push(format!("the units' {PATH} differ; the time common to all was taken"));

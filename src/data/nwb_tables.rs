@@ -2,7 +2,8 @@
 
 use super::assemble::united;
 use super::hdf5::{Hdf5File, Members};
-use super::recording::{Epoch, Interval, Trial};
+use super::interval::Interval;
+use super::recording::{Epoch, Trial};
 use super::time::seconds_to_ns;
 
 /// Columns of `intervals/trials` taken for the condition, in order of preference.

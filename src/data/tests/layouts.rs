@@ -146,6 +146,12 @@ fn bad_events_are_refused_by_name_and_index() {
 }
 
 #[test]
+fn a_refusal_is_one_line_whatever_it_quotes() {
+    let message = refusal(&[("tw\no", npy_i32(&[], &[0]))]);
+    assert!(message.contains("\"tw\\no\"") && !message.contains('\n'), "{message:?}");
+}
+
+#[test]
 fn neither_zip_nor_hdf5() {
     let error = Recording::from_bytes("notes.txt", b"hello", &LoadOptions::default()).unwrap_err();
     assert!(
@@ -299,7 +305,7 @@ fn bad_counts_are_refused_by_name_and_index() {
             refusal(&[("counts", npy_f64(&[1, 1], &[0.5])), bin.clone()]),
             "counts has 0.5 at index 0",
         ),
-        (refusal(&[counts.clone()]), "array bin_s is missing"),
+        (refusal(std::slice::from_ref(&counts)), "array bin_s is missing"),
         (
             refusal(&[counts.clone(), ("bin_s", npy_f64(&[], &[0.0]))]),
             "bin_s is 0, not a bin width",
