@@ -6,6 +6,7 @@
 
 pub mod pace;
 pub mod replay;
+pub mod simulate;
 pub mod simulated;
 
 use bytemuck::{Pod, Zeroable};

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::data::DataError;
 use crate::pipeline::{PredictError, RunError};
@@ -18,6 +19,9 @@ pub enum CliError {
     /// A source cannot be used.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The simulated population cannot be made.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     /// A model cannot be used.
     #[error(transparent)]
     Model(#[from] PredictError),
