@@ -174,7 +174,7 @@ impl Backend for ReferenceBackend {
             .flat_map(|i| &spec.weight[i * spec.row_stride..][..spec.inputs])
             .map(|&w| round_to(spec.precision, w))
             .collect();
-        assert!(!spec.gated || spec.outputs % 2 == 0);
+        assert!(!spec.gated || spec.outputs.is_multiple_of(2));
         HostLinear {
             weight,
             bias: spec.bias.map_or(vec![0.0; spec.outputs], <[f32]>::to_vec),

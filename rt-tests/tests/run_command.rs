@@ -53,6 +53,40 @@ fn the_held_out_part_of_a_recording_is_balanced_and_scored_in_the_known_windows(
     assert_eq!(summary["spikes"]["ring_refused"], 0);
 }
 
+#[test]
+fn a_simulation_runs_without_data_and_repeats_itself() {
+    let flags = [
+        "--speed",
+        "max",
+        "--duration",
+        "20",
+        "--json",
+        "--endpoint",
+        "tcp://127.0.0.1:*",
+    ];
+    let run = || {
+        let mut command = Command::new(program());
+        command
+            .args(["run", "configs/simulate.toml", "--latest-endpoint", ""])
+            .args(flags)
+            .current_dir(root());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        summary(&output)
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(
+        (first["bins"]["closed"].as_u64(), first["bins"]["published"].as_u64()),
+        (Some(1_000), Some(976))
+    );
+    assert_eq!(first["imbalances"], Value::Array(vec![]));
+    assert!(first["spikes"]["binned"].as_u64().unwrap() > 1_000);
+    assert_eq!(
+        (&first["spikes"], &first["score"]),
+        (&second["spikes"], &second["score"])
+    );
+}
+
 /// Waits for a child, and ends it where it does not end by itself.
 fn wait(mut child: Child, patience: Duration) -> Output {
     let until = Instant::now() + patience;

@@ -1,6 +1,7 @@
 //! A simulated population as a source.
 
 use super::pace::{Due, Pacer};
+use super::simulate::Population;
 use super::{EventSink, Pace, Poll, Source, SourceError, SpikeEvent};
 
 /// Spikes pushed to the sink at once.
@@ -9,25 +10,26 @@ const CHUNK: usize = 512;
 /// A model of a population that makes spikes as its time goes on.
 pub trait SpikeGenerator: Send {
     /// Ids of the units.
-    fn unit_ids(&self) -> &[String];
+    fn unit_ids(&self) -> Vec<String>;
 
     /// Goes on to time `until_ns` and gives each spike before it, in order of time, to `emit(time_ns, unit)`.
     fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32));
 }
 
-impl SpikeGenerator for Box<dyn SpikeGenerator> {
-    fn unit_ids(&self) -> &[String] {
-        (**self).unit_ids()
+impl SpikeGenerator for Population {
+    fn unit_ids(&self) -> Vec<String> {
+        Population::unit_ids(self)
     }
 
     fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32)) {
-        (**self).advance_to(until_ns, emit);
+        Population::advance_to(self, until_ns, &mut |time_ns, unit| emit(time_ns, unit));
     }
 }
 
 /// A source whose spikes a [`SpikeGenerator`] makes while it runs.
 #[derive(Debug)]
 pub struct Simulated<G> {
+    unit_ids: Vec<String>,
     generator: G,
     pacer: Pacer,
     start_ns: i64,
@@ -40,6 +42,7 @@ impl<G: SpikeGenerator> Simulated<G> {
     pub fn new(generator: G, start_ns: i64, end_ns: i64, pace: Pace, tick_ns: i64) -> Self {
         let pacer = Pacer::new(pace, start_ns, tick_ns);
         Self {
+            unit_ids: generator.unit_ids(),
             generator,
             pacer,
             start_ns,
@@ -55,7 +58,7 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
     }
 
     fn unit_ids(&self) -> &[String] {
-        self.generator.unit_ids()
+        &self.unit_ids
     }
 
     fn pace(&self) -> Pace {
@@ -107,8 +110,8 @@ mod tests {
     struct Metronome(Vec<String>, i64);
 
     impl SpikeGenerator for Metronome {
-        fn unit_ids(&self) -> &[String] {
-            &self.0
+        fn unit_ids(&self) -> Vec<String> {
+            self.0.clone()
         }
         fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32)) {
             while self.1 < until_ns {

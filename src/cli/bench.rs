@@ -144,13 +144,20 @@ fn random_spikes(count: usize, units: usize, config: &ModelConfig) -> (Vec<f64>,
 }
 
 fn print_report(report: &Report) {
-    println!("{}", report.backend);
-    println!(
+    say!("{}", report.backend);
+    say!(
         "{:<36} {:>9} {:>9} {:>9} {:>7} {:>9} {:>9} {:>8}",
-        "case", "median ms", "p99 ms", "floor ms", "ratio", "encode", "generate", "GFLOP"
+        "case",
+        "median ms",
+        "p99 ms",
+        "floor ms",
+        "ratio",
+        "encode",
+        "generate",
+        "GFLOP"
     );
     for case in &report.cases {
-        println!(
+        say!(
             "{:<36} {:>9.3} {:>9.3} {:>9.3} {:>7.2} {:>9.3} {:>9.3} {:>8.3}",
             case.name,
             case.whole.median_ms,
@@ -163,12 +170,12 @@ fn print_report(report: &Report) {
         );
     }
     if let Some(case) = report.cases.first() {
-        println!(
+        say!(
             "floor: operations over {:.1} GFLOP/s, the best measured matrix product",
             case.gemm_gflops
         );
     }
-    println!(
+    say!(
         "ingest: {:.1} million events a second from one source through its ring into closed bins, on one core",
         report.ingest.events_per_s * 1e-6
     );

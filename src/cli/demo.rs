@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::run::run_to_the_end;
 use super::run_config::RunFile;
 use super::run_model::{bin_ns, build_predictor};
-use super::run_source::{build_population, build_simulation};
+use super::run_source::build_simulation;
 use super::CliError;
 
 /// What `neurohorizon` does without a command: `configs/simulate.toml` as it is shipped.
@@ -19,7 +19,7 @@ pub fn demo() -> Result<ExitCode, CliError> {
         "A simulated population, predicted by the mean rates of its first {} s (there is no trained model here).",
         section.fit_s
     );
-    let source = build_simulation(build_population(&section)?, &section, bin_ns(&file.model, None)?)?;
+    let source = build_simulation(&section, bin_ns(&file.model, None)?)?;
     let model = build_predictor(&file.model, None, &source)?;
     run_to_the_end(&file, source, model, false, false)
 }

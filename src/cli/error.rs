@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::data::DataError;
 use crate::evaluate::conformance::ConformanceError;
@@ -36,6 +37,9 @@ pub enum CliError {
     /// A source cannot be used.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The simulated population cannot be made.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     /// A model cannot be used.
     #[error(transparent)]
     Model(#[from] PredictError),

@@ -12,6 +12,7 @@ use crate::evaluate::forward::score;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, UnitMatch};
+use crate::pipeline::predictor::mean_log_rates;
 
 /// Score a checkpoint's predictions of a recording's future
 ///
@@ -76,14 +77,10 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         units: &units,
     };
     let (null_log_rates, null) = match matched.null_log_rates(&checkpoint) {
-        Some(rates) => (rates, "checkpoint"),
+        Some(rates) => (rates.into_iter().map(f64::from).collect(), "checkpoint"),
         None => {
-            let before = spikes.between(i64::MIN, interval.0);
-            let bins = (interval.0 - origin) as f64 / shape.bin_ns as f64;
-            (
-                mean_log_rates(before, matched.rows.len(), bins),
-                "recording before the interval",
-            )
+            let rates = mean_log_rates(&times_ns, &units, matched.rows.len(), origin, interval.0, shape.bin_ns);
+            (rates, "recording before the interval")
         }
     };
     let bar = progress_bar(args.json, "windows");
@@ -120,32 +117,24 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// ln of each unit's mean count a bin; a silent unit counts as half a spike.
-fn mean_log_rates(spikes: Spikes<'_>, units: usize, bins: f64) -> Vec<f32> {
-    let mut counts = vec![0.0f64; units];
-    spikes.units.iter().for_each(|&unit| counts[unit as usize] += 1.0);
-    counts
-        .iter()
-        .map(|&count| (count.max(0.5) / bins.max(1.0)).ln() as f32)
-        .collect()
-}
-
 fn print_report(args: &EvalArgs, report: &Report) {
     let bits = |bits: Option<f64>| bits.map_or("no spikes".to_string(), |bits| format!("{bits:.6}"));
-    println!("{} on {}", args.checkpoint.display(), args.recording.display());
-    println!("backend          {}", report.backend);
-    println!(
+    say!("{} on {}", args.checkpoint.display(), args.recording.display());
+    say!("backend          {}", report.backend);
+    say!(
         "interval         {:.3} to {:.3} s after the first spike",
-        report.interval_s[0], report.interval_s[1]
+        report.interval_s[0],
+        report.interval_s[1]
     );
-    println!(
+    say!(
         "units            {} known to the checkpoint, {} not",
-        report.n_units, report.unknown_units
+        report.n_units,
+        report.unknown_units
     );
-    println!("windows          {}", report.n_windows);
-    println!("spikes predicted {}", report.n_spikes);
-    println!("null model       mean rates of the {}", report.null);
-    println!("fp-bps           {}", bits(report.fp_bps));
+    say!("windows          {}", report.n_windows);
+    say!("spikes predicted {}", report.n_spikes);
+    say!("null model       mean rates of the {}", report.null);
+    say!("fp-bps           {}", bits(report.fp_bps));
     let by_bin: Vec<String> = report.fp_bps_by_bin.iter().map(|&bin| bits(bin)).collect();
-    println!("fp-bps by bin    {}", by_bin.join(" "));
+    say!("fp-bps by bin    {}", by_bin.join(" "));
 }

@@ -73,27 +73,27 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
 }
 
 fn print_report(args: &InspectArgs, report: &Report) {
-    println!("{}", args.checkpoint.display());
-    println!("stored      {}, hash {}", report.stored, report.hash);
-    println!("trained     epoch {}, step {}", report.epoch, report.global_step);
-    println!("parameters  {} in {} tensors", report.parameters, report.tensors.len());
-    println!("units       {}", summary(&report.units));
-    println!("sessions    {}", summary(&report.sessions));
-    println!(
+    say!("{}", args.checkpoint.display());
+    say!("stored      {}, hash {}", report.stored, report.hash);
+    say!("trained     epoch {}, step {}", report.epoch, report.global_step);
+    say!("parameters  {} in {} tensors", report.parameters, report.tensors.len());
+    say!("units       {}", summary(&report.units));
+    say!("sessions    {}", summary(&report.sessions));
+    say!(
         "null rates  {}",
         if report.has_null_rates { "of every unit" } else { "none" }
     );
     if let Some(config) = report.config.as_object() {
-        config.iter().for_each(|(key, value)| println!("  {key:<24} {value}"));
+        config.iter().for_each(|(key, value)| say!("  {key:<24} {value}"));
     }
     report
         .tensors
         .iter()
-        .for_each(|tensor| println!("  {:<56} {:?}", tensor.name, tensor.shape));
+        .for_each(|tensor| say!("  {:<56} {:?}", tensor.name, tensor.shape));
     report
         .unused
         .iter()
-        .for_each(|name| println!("  {name:<56} not used by the network"));
+        .for_each(|name| say!("  {name:<56} not used by the network"));
 }
 
 fn summary(names: &[String]) -> String {

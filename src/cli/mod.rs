@@ -1,5 +1,13 @@
 //! The command line: one file a subcommand, each a thin shell over the library.
 
+/// Writes a line to standard output. A reader who has gone (`| head`) is no error, and nobody is left to tell.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod bench;
 mod compute;
 pub mod demo;
@@ -62,7 +70,7 @@ pub fn main() -> ExitCode {
 
 /// One JSON object on standard output.
 fn print_json(report: &impl Serialize) -> Result<(), CliError> {
-    println!("{}", serde_json::to_string_pretty(report)?);
+    say!("{}", serde_json::to_string_pretty(report)?);
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -12,11 +12,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, Speed};
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
-use super::run_source::{build_population, build_replay, build_simulation, BuiltSource};
+use super::run_source::{build_replay, build_simulation, BuiltSource};
 use super::{CliError, Weights};
 use crate::data::Position;
 use crate::model::BackendKind;
 use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
+
+/// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
+const SIGNAL_BURST: Duration = Duration::from_millis(500);
 
 /// Predict while spikes come in, and publish the predictions
 ///
@@ -137,7 +140,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     let bin_ns = bin_ns(&file.model, checkpoint.as_ref())?;
     let source = match (&file.replay, &file.simulate) {
         (Some(replay), _) => build_replay(replay, bin_ns)?,
-        (None, Some(simulate)) => build_simulation(build_population(simulate)?, simulate, bin_ns)?,
+        (None, Some(simulate)) => build_simulation(simulate, bin_ns)?,
         (None, None) => return Err(CliError::Config("there is no source of spikes".into())),
     };
     let model = build_predictor(&file.model, checkpoint.as_ref(), &source)?;
@@ -155,23 +158,14 @@ pub(super) fn run_to_the_end(
     json: bool,
     quiet: bool,
 ) -> Result<ExitCode, CliError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The second signal ends the program at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|source| CliError::System {
-                what: "signals cannot be caught".into(),
-                source,
-            })?;
-    }
+    let (stop, impatient) = catch_signals()?;
     let source = source.source;
     let (start_ns, end_ns) = (source.start_ns(), source.end_ns());
     let (name, units) = (source.name().to_string(), source.unit_ids().len());
     let config = run_config(file, start_ns)?;
     let description = model.predictor.describe();
     let model_units = model.predictor.unit_ids().len();
-    let run = Run::start(&config, vec![source], model.predictor, &model.null, stop)?;
+    let run = Run::start(&config, vec![source], model.predictor, &model.null, stop.clone())?;
     if !quiet {
         eprintln!(
             "source       {name}: {units} units, {} of them among the model's {model_units}",
@@ -186,8 +180,12 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
+    let mut stopping_since = None;
     while !run.is_finished() {
         progress.show(&run.live());
+        if stop.load(Relaxed) && stopping_since.get_or_insert_with(Instant::now).elapsed() > SIGNAL_BURST {
+            impatient.store(true, Relaxed);
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
     progress.finish();
@@ -195,6 +193,20 @@ pub(super) fn run_to_the_end(
     print(&summary, json);
     let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A flag that the first signal sets, and one that lets the next signal end the program at once.
+fn catch_signals() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
+    let (stop, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, impatient.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|source| CliError::System {
+                what: "signals cannot be caught".into(),
+                source,
+            })?;
+    }
+    Ok((stop, impatient))
 }
 
 fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
@@ -232,8 +244,8 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
 fn print(summary: &RunSummary, json: bool) {
     if json {
         // A summary has no map with keys that are not strings, the only thing that JSON refuses.
-        println!("{}", serde_json::to_string(summary).unwrap_or_default());
+        say!("{}", serde_json::to_string(summary).unwrap_or_default());
     } else {
-        println!("{summary}");
+        say!("{summary}");
     }
 }

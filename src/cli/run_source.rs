@@ -3,7 +3,8 @@
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, SimulateSection};
 use super::CliError;
 use crate::acquire::replay::{RecordedSpikes, Replay};
-use crate::acquire::simulated::{Simulated, SpikeGenerator};
+use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
+use crate::acquire::simulated::Simulated;
 use crate::acquire::Source;
 use crate::data::{Position, Recording};
 use crate::pipeline::predictor::mean_log_rates;
@@ -72,27 +73,18 @@ pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource,
     })
 }
 
-/// The simulated population that the configuration asks for.
-///
-/// # Errors
-/// Where the population cannot be made.
-pub fn build_population(section: &SimulateSection) -> Result<Box<dyn SpikeGenerator>, CliError> {
-    let units = section.units;
-    Err(CliError::Config(format!(
-        "simulate.units = {units}: the simulated population is not part of this build"
-    )))
-}
-
 /// The simulated population as a source; its mean rates are those of its first seconds, which the run leaves out.
 ///
 /// # Errors
 /// Where a number of the configuration is out of its range.
-pub fn build_simulation(
-    mut generator: Box<dyn SpikeGenerator>,
-    section: &SimulateSection,
-    bin_ns: i64,
-) -> Result<BuiltSource, CliError> {
+pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltSource, CliError> {
     let tick_ns = ms_to_ns("simulate.tick_ms", section.tick_ms, 0.01)?;
+    if tick_ns % STEP_NS != 0 {
+        let tick_ms = section.tick_ms;
+        return Err(CliError::Config(format!(
+            "simulate.tick_ms = {tick_ms} is not a whole number of ms"
+        )));
+    }
     let fit_ns = s_to_ns("simulate.fit_s", section.fit_s)? / bin_ns * bin_ns;
     let duration_ns = s_to_ns("simulate.duration_s", section.duration_s)?;
     if fit_ns == 0 || duration_ns == 0 {
@@ -100,13 +92,18 @@ pub fn build_simulation(
             "simulate.fit_s and simulate.duration_s must be above 0".into(),
         ));
     }
+    let config = SimulationConfig {
+        n_units: section.units,
+        ..SimulationConfig::default()
+    };
+    let mut population = Population::new(config, section.seed)?;
     let (mut times, mut units) = (Vec::new(), Vec::new());
-    generator.advance_to(fit_ns, &mut |time, unit| {
+    population.advance_to(fit_ns, &mut |time, unit| {
         times.push(time);
         units.push(unit);
     });
-    let mean_log_rates = mean_log_rates(&times, &units, generator.unit_ids().len(), 0, fit_ns, bin_ns);
-    let source = Simulated::new(generator, fit_ns, fit_ns + duration_ns, section.speed.0, tick_ns);
+    let mean_log_rates = mean_log_rates(&times, &units, population.n_units(), 0, fit_ns, bin_ns);
+    let source = Simulated::new(population, fit_ns, fit_ns + duration_ns, section.speed.0, tick_ns);
     let means_from = format!("the first {} s of the simulation", section.fit_s);
     Ok(BuiltSource {
         source: Box::new(source),

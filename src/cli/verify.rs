@@ -41,9 +41,13 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     let tolerance = Tolerance::of(options.precision);
     let names = cases(&args.folder)?;
     if !args.json {
-        println!(
+        say!(
             "{:<28} {:>14} {:>14} {:>14}   tolerance {:.0e}",
-            "case", "teacher-forced", "generated", "latents (rel)", tolerance.log_rate
+            "case",
+            "teacher-forced",
+            "generated",
+            "latents (rel)",
+            tolerance.log_rate
         );
     }
     let mut reports = Vec::new();
@@ -64,7 +68,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
         })?;
     } else {
         let passed = reports.iter().filter(|report| report.ok).count();
-        println!("{passed} of {} cases within the tolerance", reports.len());
+        say!("{passed} of {} cases within the tolerance", reports.len());
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -77,12 +81,12 @@ fn print_row(report: &CaseReport) {
         report.latents_max_rel,
     ) {
         (Some(forced), Some(generated), Some(latents)) => {
-            println!(
+            say!(
                 "{:<28} {forced:>14.2e} {generated:>14.2e} {latents:>14.2e}   {verdict}",
                 report.name
             );
         }
-        _ => println!(
+        _ => say!(
             "{:<28} {}",
             report.name,
             report.error.as_deref().unwrap_or("no outputs")

@@ -1,7 +1,8 @@
 //! Scores predictions of a recording's future against what happened: the offline protocol.
 //!
 //! Windows stand on the grid of bins that begins with the recording's first spike. The first window's history begins at the
-//! interval's start; each further one `stride` bins later, as long as its horizon ends within the interval. The runtime
+//! interval's start; each further one `stride` bins later, as long as every bin that its horizon reaches into ends
+//! within the interval. The runtime
 //! scores itself by the same rule, so that both give one figure.
 
 use kernels::BackendError;
@@ -17,7 +18,7 @@ pub fn window_starts(
     end_ns: i64,
     stride_bins: usize,
 ) -> impl ExactSizeIterator<Item = i64> {
-    let length = shape.history_ns + shape.horizon_ns;
+    let length = shape.history_ns + (shape.horizon_ns as u64).next_multiple_of(shape.bin_ns as u64) as i64;
     let stride = shape.bin_ns * stride_bins.max(1) as i64;
     let room = end_ns - start_ns - length;
     let count = if room < 0 { 0 } else { (room / stride + 1) as usize };
@@ -51,7 +52,7 @@ pub fn predict_window(
 pub fn score(
     network: &mut dyn Inference,
     spikes: Spikes<'_>,
-    null_log_rates: &[f32],
+    null_log_rates: &[f64],
     interval_ns: (i64, i64),
     stride_bins: usize,
     mut progress: impl FnMut(usize, usize),
@@ -87,8 +88,8 @@ mod tests {
     #[test]
     fn windows_end_within_the_interval() {
         let starts = |end| window_starts(SHAPE, 1000, end, 3).collect::<Vec<_>>();
-        assert_eq!(starts(1569), Vec::<i64>::new());
-        assert_eq!(starts(1570), vec![1000]);
-        assert_eq!(starts(1630), vec![1000, 1060]);
+        assert_eq!(starts(1579), Vec::<i64>::new());
+        assert_eq!(starts(1580), vec![1000]);
+        assert_eq!(starts(1640), vec![1000, 1060]);
     }
 }

@@ -239,27 +239,27 @@ impl ModelConfig {
                 self.pred_window, self.sequence_length
             ));
         }
-        if self.dim < 4 || self.dim % 2 != 0 {
+        if self.dim < 4 || !self.dim.is_multiple_of(2) {
             return refuse(format!(
                 "`dim` is {}, expected an even number from 4 (the head halves it)",
                 self.dim
             ));
         }
-        if self.dim_head % 2 != 0 {
+        if !self.dim_head.is_multiple_of(2) {
             return refuse(format!(
                 "`dim_head` is {}, expected an even number (channels turn in pairs)",
                 self.dim_head
             ));
         }
         let memory = matches!(self.decoder, Decoder::PredictionMemory | Decoder::LocalPredictionMemory);
-        if memory && self.dim % self.memory_heads != 0 {
+        if memory && !self.dim.is_multiple_of(self.memory_heads) {
             return refuse(format!(
                 "`prediction_memory_heads` is {}, which does not divide `dim`, which is {}",
                 self.memory_heads, self.dim
             ));
         }
         let query_heads = super::feedback::CROSS_ATTENTION_FEEDBACK_HEADS;
-        if self.decoder == Decoder::QueryAug(Feedback::CrossAttn) && self.dim % query_heads != 0 {
+        if self.decoder == Decoder::QueryAug(Feedback::CrossAttn) && !self.dim.is_multiple_of(query_heads) {
             return refuse(format!(
                 "`dim` is {}, which the {query_heads} heads of `cross_attn` do not divide",
                 self.dim

@@ -34,17 +34,34 @@ impl BitsPerSpike {
     }
 
     /// Adds one window: `log_rates` and `counts` `[T, N]`, `null_log_rates` `[N]`.
-    pub fn add(&mut self, log_rates: &[f32], counts: &[f32], null_log_rates: &[f32]) {
+    pub fn add(&mut self, log_rates: &[f32], counts: &[f32], null_log_rates: &[f64]) {
         let units = null_log_rates.len();
         assert!(log_rates.len() == self.bins.len() * units && counts.len() == log_rates.len());
         let rows = log_rates.chunks_exact(units).zip(counts.chunks_exact(units));
-        for (sums, (rates, counts)) in self.bins.iter_mut().zip(rows) {
-            for ((&rate, &count), &null) in rates.iter().zip(counts).zip(null_log_rates) {
-                sums.model += negative_log_likelihood(f64::from(rate), f64::from(count));
-                sums.null += negative_log_likelihood(f64::from(null), f64::from(count));
-                sums.spikes += f64::from(count);
-            }
+        for (bin, (rates, counts)) in rows.enumerate() {
+            self.add_bin(bin, rates, counts.iter().map(|&count| f64::from(count)), null_log_rates);
         }
+        self.add_window();
+    }
+
+    /// Adds bin `bin` of a window that [`add_window`](Self::add_window) counts: N log rates, counts, null log rates.
+    pub fn add_bin(
+        &mut self,
+        bin: usize,
+        log_rates: &[f32],
+        counts: impl IntoIterator<Item = f64>,
+        null_log_rates: &[f64],
+    ) {
+        let sums = &mut self.bins[bin];
+        for ((&rate, count), &null) in log_rates.iter().zip(counts).zip(null_log_rates) {
+            sums.model += negative_log_likelihood(f64::from(rate), count);
+            sums.null += negative_log_likelihood(null, count);
+            sums.spikes += count;
+        }
+    }
+
+    /// Counts a window whose bins were added one by one.
+    pub fn add_window(&mut self) {
         self.windows += 1;
     }
 
@@ -87,24 +104,24 @@ mod tests {
 
     #[test]
     fn the_null_model_scores_zero() {
-        let null = [-2.0f32, 0.3, -7.5];
+        let null = [-2.0, 0.3, -7.5];
         let mut score = BitsPerSpike::new(2);
-        let twice: Vec<f32> = null.iter().chain(&null).copied().collect();
+        let twice: Vec<f32> = null.iter().chain(&null).map(|&rate| rate as f32).collect();
         for counts in [[0.0, 1.0, 3.0, 2.0, 0.0, 0.0], [1.0; 6]] {
             score.add(&twice, &counts, &null);
         }
         assert_eq!((score.windows(), score.spikes()), (2, 12));
-        assert!(score.overall().unwrap().abs() < 1e-12);
-        assert!(score.by_bin().iter().all(|bits| bits.unwrap().abs() < 1e-12));
+        assert!(score.overall().unwrap().abs() < 1e-6);
+        assert!(score.by_bin().iter().all(|bits| bits.unwrap().abs() < 1e-6));
     }
 
     #[test]
     fn a_known_gain() {
         // One unit, one bin, one spike; the model expects 1, the null model 1/2: ln 2 nats less the half spike of rate.
         let mut score = BitsPerSpike::new(1);
-        score.add(&[0.0], &[1.0], &[0.5f32.ln()]);
+        score.add(&[0.0], &[1.0], &[0.5f64.ln()]);
         let expected = (std::f64::consts::LN_2 - 0.5) / std::f64::consts::LN_2;
-        assert!((score.overall().unwrap() - expected).abs() < 1e-7);
+        assert!((score.overall().unwrap() - expected).abs() < 1e-12);
     }
 
     #[test]

@@ -169,11 +169,12 @@ impl Decoder {
         slot.header.ingest_ns = self.bins.last_ingest_ns();
         slot.header.decode_start_ns = decode_start_ns;
         slot.close_ns = bin.close_host_ns;
+        slot.header.decode_end_ns = monotonic_ns();
+        self.slots.hand_over(slot);
+        // After the slot: a publisher that saw the next close before it would sleep while the slot lies there.
         self.live
             .expected_close_ns
             .store(self.bins.expected_close_ns().unwrap_or(0), Relaxed);
-        slot.header.decode_end_ns = monotonic_ns();
-        self.slots.hand_over(slot);
     }
 
     /// Whether the next bin has closed as well. Takes in what the rings hold until that is known.

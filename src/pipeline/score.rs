@@ -6,14 +6,7 @@
 
 use serde::Serialize;
 
-/// Sums over predictions, by predicted bin.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Sums {
-    predictions: u64,
-    model: Vec<f64>,
-    null: Vec<f64>,
-    spikes: Vec<u64>,
-}
+use crate::model::poisson::BitsPerSpike;
 
 /// A finished score, as JSON has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,13 +47,8 @@ pub struct OnlineScore {
     unbroken_from: i64,
     next_bin: i64,
     pushed: u64,
-    every: Sums,
-    windows: Sums,
-}
-
-fn poisson_nll(log_rate: f64, count: f64) -> f64 {
-    let log_rate = log_rate.clamp(-10.0, 10.0);
-    log_rate.exp() - count * log_rate
+    every: BitsPerSpike,
+    windows: BitsPerSpike,
 }
 
 impl OnlineScore {
@@ -71,12 +59,6 @@ impl OnlineScore {
     pub fn new(bins: usize, null_log_rates: &[f64], wide_last_bin: bool) -> Self {
         let units = null_log_rates.len();
         let depth = bins + 2;
-        let sums = Sums {
-            predictions: 0,
-            model: vec![0.0; bins],
-            null: vec![0.0; bins],
-            spikes: vec![0; bins],
-        };
         Self {
             bins,
             units,
@@ -90,8 +72,8 @@ impl OnlineScore {
             unbroken_from: 0,
             next_bin: 0,
             pushed: 0,
-            every: sums.clone(),
-            windows: sums,
+            every: BitsPerSpike::new(bins),
+            windows: BitsPerSpike::new(bins),
         }
     }
 
@@ -123,68 +105,48 @@ impl OnlineScore {
     fn score(&mut self, made_at: i64, in_windows: bool) {
         let size = self.bins * self.units;
         let prediction = &self.predictions[self.slot(made_at) * size..][..size];
-        self.every.predictions += 1;
-        self.windows.predictions += u64::from(in_windows);
         for (bin, log_rates) in prediction.chunks_exact(self.units).enumerate() {
             let at = made_at + 1 + bin as i64;
             let counts = &self.counts[self.slot(at) * self.units..][..self.units];
-            let reaches_on = self.wide_last_bin && bin + 1 == self.bins;
             let more = &self.early_counts[self.slot(at + 1) * self.units..][..self.units];
-            let (mut model, mut null, mut spikes) = (0.0, 0.0, 0);
-            for unit in 0..self.units {
-                let count = counts[unit] + if reaches_on { more[unit] } else { 0 };
-                model += poisson_nll(f64::from(log_rates[unit]), f64::from(count));
-                null += poisson_nll(self.null_log_rates[unit], f64::from(count));
-                spikes += u64::from(count);
-            }
-            self.every.add(bin, model, null, spikes);
+            let reaches_on = self.wide_last_bin && bin + 1 == self.bins;
+            let counts = counts
+                .iter()
+                .zip(more)
+                .map(|(&count, &more)| f64::from(count + if reaches_on { more } else { 0 }));
+            self.every.add_bin(bin, log_rates, counts.clone(), &self.null_log_rates);
             if in_windows {
-                self.windows.add(bin, model, null, spikes);
+                self.windows.add_bin(bin, log_rates, counts, &self.null_log_rates);
             }
+        }
+        self.every.add_window();
+        if in_windows {
+            self.windows.add_window();
         }
     }
 
     /// Bits per spike over the windows so far; none without spikes.
     pub fn bits_per_spike(&self) -> Option<f64> {
-        self.windows.bits_per_spike()
+        self.windows.overall()
     }
 
     /// The scores so far.
     pub fn report(&self) -> ScoreReport {
         ScoreReport {
-            windows: self.windows.score(),
-            every_bin: self.every.score(),
-            n_unscored: self.pushed - self.every.predictions,
+            windows: (&self.windows).into(),
+            every_bin: (&self.every).into(),
+            n_unscored: self.pushed - self.every.windows(),
         }
     }
 }
 
-fn bits(null: f64, model: f64, spikes: u64) -> Option<f64> {
-    (spikes > 0).then(|| (null - model) / (spikes as f64 * std::f64::consts::LN_2))
-}
-
-impl Sums {
-    fn add(&mut self, bin: usize, model: f64, null: f64, spikes: u64) {
-        self.model[bin] += model;
-        self.null[bin] += null;
-        self.spikes[bin] += spikes;
-    }
-
-    fn bits_per_spike(&self) -> Option<f64> {
-        bits(
-            self.null.iter().sum(),
-            self.model.iter().sum(),
-            self.spikes.iter().sum(),
-        )
-    }
-
-    fn score(&self) -> Score {
-        let by_bin = |bin| bits(self.null[bin], self.model[bin], self.spikes[bin]);
+impl From<&BitsPerSpike> for Score {
+    fn from(sums: &BitsPerSpike) -> Self {
         Score {
-            fp_bps: self.bits_per_spike(),
-            fp_bps_by_bin: (0..self.model.len()).map(by_bin).collect(),
-            n_windows: self.predictions,
-            n_spikes: self.spikes.iter().sum(),
+            fp_bps: sums.overall(),
+            fp_bps_by_bin: sums.by_bin(),
+            n_windows: sums.windows(),
+            n_spikes: sums.spikes(),
         }
     }
 }

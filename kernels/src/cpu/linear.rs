@@ -38,7 +38,7 @@ pub struct PackedLinear {
 impl PackedLinear {
     /// Packs a layer.
     pub fn new(isa: Isa, spec: &LinearSpec<'_>) -> Self {
-        assert!(!spec.gated || spec.outputs % 2 == 0);
+        assert!(!spec.gated || spec.outputs.is_multiple_of(2));
         let lanes = isa.lanes();
         let outputs = if spec.gated { spec.outputs / 2 } else { spec.outputs };
         let panel_outputs = if spec.gated { lanes } else { 2 * lanes };

@@ -15,7 +15,7 @@ pub unsafe fn exp<V: Vector>(x: V) -> V {
         let x = x.max(V::splat(-87.0)).min(V::splat(88.0));
         let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts, the first with few enough digits that n times it is exact (Cody and Waite).
-        let r = n.fma(V::splat(-0.693_359_375), x);
+        let r = n.fma(V::splat(-0.693_359_4), x);
         let r = n.fma(V::splat(2.121_944_4e-4), r);
         let mut p = V::splat(1.0 / 5040.0);
         for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {

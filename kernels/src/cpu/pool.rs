@@ -157,7 +157,7 @@ impl Pool {
         while shared.done.load(Ordering::Acquire) != shared.parts {
             spins += 1;
             // More threads than cores: let the others run.
-            if spins % 4096 == 0 {
+            if spins.is_multiple_of(4096) {
                 std::thread::yield_now();
             }
             std::hint::spin_loop();

@@ -295,7 +295,7 @@ impl<'a> Machine<'a> {
 
     fn extend_dict(&mut self, items: &[usize]) -> Result<(), PickleError> {
         let id = self.top()?;
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return self.damaged("a key without a value");
         }
         match &mut self.objects[id] {
