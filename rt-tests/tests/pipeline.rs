@@ -475,9 +475,7 @@ fn a_source_that_fails_ends_the_run_and_is_named() {
         }),
         two_units(),
     );
-    while !run.is_finished() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(run.wait(Duration::from_secs(20)));
     let live: LiveSnapshot = run.live();
     assert_eq!(live.state, RunState::Fatal);
     let summary = run.join();

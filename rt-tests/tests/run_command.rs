@@ -205,7 +205,7 @@ fn what_is_wrong_is_one_sentence_on_standard_error() {
             .current_dir(root())
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(text.trim_end().lines().count(), 1, "{text}");
         text

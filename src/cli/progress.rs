@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::pipeline::{LiveSnapshot, RunState};
 
-const REFRESH: Duration = Duration::from_millis(200);
 const SPARSE: Duration = Duration::from_secs(10);
 
 /// Writes the line to standard error.
@@ -19,6 +18,9 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Time between two looks.
+    pub const REFRESH: Duration = Duration::from_millis(200);
+
     /// A line for a run over these device times. A quiet one writes nothing.
     pub fn new(start_ns: i64, end_ns: Option<i64>, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
@@ -27,7 +29,7 @@ impl Progress {
             end_ns,
             terminal,
             quiet,
-            next: Instant::now() + REFRESH,
+            next: Instant::now() + Self::REFRESH,
             last: None,
         }
     }
@@ -38,7 +40,7 @@ impl Progress {
         if self.quiet || now < self.next {
             return;
         }
-        self.next = now + if self.terminal { REFRESH } else { SPARSE };
+        self.next = now + if self.terminal { Self::REFRESH } else { SPARSE };
         let rate = self
             .last
             .map(|(then, spikes)| (live.spikes - spikes) as f64 / (now - then).as_secs_f64());

@@ -181,12 +181,11 @@ pub(super) fn run_to_the_end(
     }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
     let mut stopping_since = None;
-    while !run.is_finished() {
+    while !run.wait(Progress::REFRESH) {
         progress.show(&run.live());
         if stop.load(Relaxed) && stopping_since.get_or_insert_with(Instant::now).elapsed() > SIGNAL_BURST {
             impatient.store(true, Relaxed);
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
     progress.finish();
     let summary = run.join();

@@ -1,10 +1,12 @@
 //! A run: the threads, their rings, their states, and the summary at the end.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
 use super::bin::{BinAssembler, BinConfig};
@@ -81,6 +83,7 @@ pub struct Run {
     sources: Vec<(JoinHandle<SourceEnd>, Arc<RingCounters>)>,
     decoder: JoinHandle<DecodeCounts>,
     publisher: JoinHandle<Result<PublishCounts, PublishError>>,
+    finished: Receiver<Infallible>,
     start_ns: i64,
     host_start_ns: i64,
     deadline: Deadline,
@@ -190,9 +193,12 @@ impl Run {
         live.set_state(RunState::Running);
 
         let named = |name: &str| std::thread::Builder::new().name(name.into());
+        // Nothing is ever sent: the channel closes when the publish thread ends.
+        let (alive, finished) = crossbeam_channel::bounded(0);
         let publisher = named("publish").spawn({
             let (live, stop) = (live.clone(), stop.clone());
             move || {
+                let _alive = alive;
                 let counts = publisher.run(emptier);
                 if counts.is_err() {
                     live.set_state(RunState::Fatal);
@@ -216,6 +222,7 @@ impl Run {
             sources: threads,
             decoder,
             publisher,
+            finished,
             start_ns: config.start_ns,
             host_start_ns,
             deadline,
@@ -245,9 +252,9 @@ impl Run {
         self.stop.store(true, Relaxed);
     }
 
-    /// Whether the last prediction is out (or can no longer come).
-    pub fn is_finished(&self) -> bool {
-        self.publisher.is_finished()
+    /// Waits until the last prediction is out (or can no longer come), for `most` at the longest. Says whether it is.
+    pub fn wait(&self, most: Duration) -> bool {
+        matches!(self.finished.recv_timeout(most), Err(RecvTimeoutError::Disconnected))
     }
 
     /// Waits for the end and sums up.
