@@ -382,3 +382,15 @@ fn large_shapes() {
         assert_close(&backend.describe(), &expected, &attention(backend, &case), 1e-5);
     }
 }
+
+/// The other tests run every instruction set that there is; this one says which were not there to run.
+#[test]
+fn instruction_sets_of_this_machine() {
+    let available = Isa::available();
+    assert!(available.contains(&Isa::Scalar));
+    for isa in [Isa::AmxBf16, Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Neon] {
+        if !available.contains(&isa) {
+            println!("skipped: this processor has no {isa:?}");
+        }
+    }
+}

@@ -31,7 +31,7 @@ impl NetworkPredictor {
         network.encode(&[], &[]);
         network.generate();
         let shape = WindowShape::new(network.config(), network.plan().bins);
-        let description = format!("network {name}, {} units, {}", matched.rows.len(), network.describe());
+        let description = format!("network {name}, {}", network.describe());
         Ok(NetworkPredictor {
             network,
             unit_ids: matched.ids,

@@ -156,7 +156,8 @@ pub(crate) fn imbalances(spikes: &SpikeBalance, bins: &BinBalance) -> Vec<String
 
 fn bits(value: Option<f64>) -> String {
     value.map_or("none (no spikes in a complete window)".to_string(), |bits| {
-        format!("{bits:.6}")
+        // Adding zero takes the sign from what rounds to it.
+        format!("{:.6}", (bits * 1e6).round() / 1e6 + 0.0)
     })
 }
 

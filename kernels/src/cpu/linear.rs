@@ -4,13 +4,15 @@
 //! them in order and once a block. A gated layer's panel holds one vector of values and one of gates, so that GEGLU happens
 //! in registers. Rows are normalised into a scratch block of at most [`MOST_ROWS`] rows that stays in the first cache.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::math::{gelu, layer_norm};
 use super::memory::Aligned;
 use super::vector::{Isa, Kernel, Vector};
 use crate::backend::{Activation, LinearSpec, Precision};
 
-/// Rows of the largest register block.
-pub const MOST_ROWS: usize = 12;
+/// Rows of the largest block: 12 in registers, 16 in tiles.
+pub const MOST_ROWS: usize = 16;
 
 /// Weights in panels.
 enum Panels {
@@ -120,7 +122,8 @@ impl PackedLinear {
 
     /// Scratch elements that [`LinearJob::scratch`] needs for a layer of `inputs`.
     pub fn scratch(inputs: usize) -> usize {
-        2 * MOST_ROWS * inputs.next_multiple_of(16)
+        // Normalised rows, rows in BF16, and a panel's sums.
+        2 * MOST_ROWS * inputs.next_multiple_of(16) + MOST_ROWS * 32
     }
 }
 
@@ -167,8 +170,13 @@ impl Kernel for LinearJob<'_> {
         let inputs = self.layer.inputs;
         let mut row = self.rows.start;
         while row < self.rows.end {
-            let left = (self.rows.end - row).min(V::BLOCK_ROWS);
-            let rows = [12, 8, 6, 4, 2, 1].into_iter().find(|&rows| rows <= left).unwrap_or(1);
+            let left = self.rows.end - row;
+            let rows = if self.in_tiles::<V>() {
+                left.min(MOST_ROWS)
+            } else {
+                let left = left.min(V::BLOCK_ROWS);
+                [12, 8, 6, 4, 2, 1].into_iter().find(|&rows| rows <= left).unwrap_or(1)
+            };
             unsafe {
                 let mut a = self.x.add(row * self.x_stride);
                 let mut a_stride = self.x_stride;
@@ -191,7 +199,11 @@ impl Kernel for LinearJob<'_> {
                                 *pairs.add(i * depth + k) = round_pair(*x.add(2 * k), second);
                             }
                         }
-                        self.block::<V, _>(Bf16Panel(panels.as_ptr()), row, rows, pairs.cast(), depth);
+                        if self.in_tiles::<V>() {
+                            self.tile_block::<V>(panels.as_ptr(), row, rows, pairs);
+                        } else {
+                            self.block::<V, _>(Bf16Panel(panels.as_ptr()), row, rows, pairs.cast(), depth);
+                        }
                     }
                 }
             }
@@ -306,6 +318,39 @@ pub unsafe fn multiply<V: Vector, const M: usize>(b0: V, b1: V, a: *const f32, a
 
 #[allow(clippy::undocumented_unsafe_blocks)] // said at `LinearJob`
 impl LinearJob<'_> {
+    /// Whether this layer goes through AMX tiles, which take 32 inputs at a time.
+    #[inline(always)]
+    fn in_tiles<V: Vector>(&self) -> bool {
+        V::TILES && matches!(self.layer.panels, Panels::Bf16(_)) && self.layer.inputs.is_multiple_of(32)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn tile_block<V: Vector>(&self, panels: *const u32, row: usize, rows: usize, pairs: *const u32) {
+        let depth = self.layer.inputs / 2;
+        unsafe {
+            let sums = self.scratch.add(2 * MOST_ROWS * self.layer.inputs.next_multiple_of(16));
+            amx::configure(rows);
+            for panel in self.panels.clone() {
+                amx::multiply(pairs, panels.add(panel * depth * 2 * V::LANES), depth, sums);
+                let bias = self.layer.bias.as_ptr().add(panel * 2 * V::LANES);
+                let bias = [V::load(bias), V::load(bias.add(V::LANES))];
+                for i in 0..rows {
+                    let sum = sums.add(i * 2 * V::LANES);
+                    let acc = [V::load(sum).add(bias[0]), V::load(sum.add(V::LANES)).add(bias[1])];
+                    self.store(panel, row + i, &[acc]);
+                }
+            }
+            amx::release();
+        }
+    }
+
+    /// There are no tiles here, see [`Self::in_tiles`].
+    #[cfg(not(target_arch = "x86_64"))]
+    unsafe fn tile_block<V: Vector>(&self, _panels: *const u32, _row: usize, _rows: usize, _pairs: *const u32) {
+        unreachable!("no instruction set of this processor has tiles");
+    }
+
     #[inline(always)]
     unsafe fn block<V: Vector, P: Panel>(&self, panels: P, row: usize, rows: usize, a: *const f32, a_stride: usize) {
         unsafe {
@@ -403,4 +448,52 @@ impl LinearJob<'_> {
             }
         }
     }
+}
+
+/// Whether AMX tiles and plain vectors give the same sums on this machine, to rounding: one product of 5 × 64 with 40 outputs.
+pub fn tiles_agree() -> bool {
+    const ROWS: usize = 5;
+    const INPUTS: usize = 64;
+    const OUTPUTS: usize = 40;
+    let weight: Vec<f32> = (0..OUTPUTS * INPUTS)
+        .map(|i| ((i * 37 % 101) as f32 - 50.0) / 64.0)
+        .collect();
+    let x: Vec<f32> = (0..ROWS * INPUTS)
+        .map(|i| ((i * 29 % 89) as f32 - 44.0) / 64.0)
+        .collect();
+    let product = |isa| {
+        let layer = PackedLinear::new(
+            isa,
+            &LinearSpec {
+                weight: &weight,
+                row_stride: INPUTS,
+                outputs: OUTPUTS,
+                inputs: INPUTS,
+                bias: None,
+                gated: false,
+                precision: Precision::Bf16,
+            },
+        );
+        let mut scratch: Aligned<f32> = Aligned::zeros(PackedLinear::scratch(INPUTS));
+        let mut out = vec![0.0f32; ROWS * OUTPUTS];
+        let job = LinearJob {
+            layer: &layer,
+            x: x.as_ptr(),
+            x_stride: INPUTS,
+            norm: None,
+            addend: None,
+            activation: Activation::Identity,
+            accumulate: false,
+            out: out.as_mut_ptr(),
+            out_stride: OUTPUTS,
+            rows: 0..ROWS,
+            panels: 0..layer.panels(),
+            scratch: scratch.as_mut_ptr(),
+        };
+        // SAFETY: the caller found both instruction sets; the vectors have the shapes that the job names.
+        unsafe { super::vector::run(isa, job) };
+        out
+    };
+    let (tiles, vectors) = (product(Isa::AmxBf16), product(Isa::Avx512Bf16));
+    tiles.iter().zip(&vectors).all(|(a, b)| (a - b).abs() < 1e-3)
 }

@@ -3,6 +3,8 @@
 //! [`vector`] makes one source serve every instruction set; [`linear`] and [`attention`] hold the two kernels that the time
 //! goes to; [`pool`] shares them between threads. This module turns [`Backend`] calls into jobs and shares them out.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod elementwise;
 mod linear;
@@ -122,7 +124,11 @@ impl CpuBackend {
     /// # Panics
     /// If an instruction set is asked for that the processor lacks.
     pub fn new(options: CpuOptions) -> Self {
-        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let isa = options.isa.unwrap_or_else(|| match Isa::detect() {
+            // Tiles are seldom met: they are used only where they prove themselves first.
+            Isa::AmxBf16 if !linear::tiles_agree() => Isa::Avx512Bf16,
+            isa => isa,
+        });
         assert!(Isa::available().contains(&isa), "this processor has no {isa:?}");
         CpuBackend {
             isa,

@@ -6,6 +6,8 @@
 /// Instruction sets that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
+    /// AVX-512 F, BW, VL, DQ, BF16 dot products, and AMX-BF16 tiles for BF16 layers.
+    AmxBf16,
     /// AVX-512 F, BW, VL, DQ, and BF16 dot products.
     Avx512Bf16,
     /// AVX-512 F, BW, VL, DQ.
@@ -36,6 +38,9 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq");
+            if avx512 && super::amx::available() {
+                found.push(Isa::AmxBf16);
+            }
             if avx512 && is_x86_feature_detected!("avx512bf16") {
                 found.push(Isa::Avx512Bf16);
             }
@@ -55,7 +60,7 @@ impl Isa {
     /// Lanes of a vector.
     pub fn lanes(self) -> usize {
         match self {
-            Isa::Avx512Bf16 | Isa::Avx512 => 16,
+            Isa::AmxBf16 | Isa::Avx512Bf16 | Isa::Avx512 => 16,
             Isa::Avx2 => 8,
             Isa::Neon | Isa::Scalar => 4,
         }
@@ -71,6 +76,8 @@ impl Isa {
 pub trait Vector: Copy {
     /// Number of lanes.
     const LANES: usize;
+    /// Whether BF16 layers go through AMX tiles.
+    const TILES: bool = false;
     /// Rows that a register block of two vectors a row may have.
     const BLOCK_ROWS: usize;
 
@@ -152,6 +159,8 @@ pub unsafe fn run<K: Kernel>(isa: Isa, kernel: K) {
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
+            Isa::AmxBf16 => x86::run_amx_bf16(kernel),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => x86::run_avx512_bf16(kernel),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => x86::run_avx512(kernel),
@@ -166,8 +175,14 @@ pub unsafe fn run<K: Kernel>(isa: Isa, kernel: K) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::vector_x86::{Avx2, Avx512, Avx512Bf16};
+    use super::super::vector_x86::{AmxBf16, Avx2, Avx512, Avx512Bf16};
     use super::Kernel;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
+    pub unsafe fn run_amx_bf16<K: Kernel>(kernel: K) {
+        // SAFETY: the features are enabled here; the rest is the caller's.
+        unsafe { kernel.run::<AmxBf16>() }
+    }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
     pub unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) {

@@ -12,6 +12,10 @@ pub struct Avx512(__m512);
 #[derive(Clone, Copy)]
 pub struct Avx512Bf16(__m512);
 
+/// The same with AMX tiles beside it.
+#[derive(Clone, Copy)]
+pub struct AmxBf16(__m512);
+
 /// Eight lanes, AVX2, FMA, F16C.
 #[derive(Clone, Copy)]
 pub struct Avx2(__m256);
@@ -123,13 +127,31 @@ sixteen_lanes!(Avx512, {});
 sixteen_lanes!(Avx512Bf16, {
     #[inline(always)]
     unsafe fn dot_bf16(acc: Self, a: u32, b: *const u32) -> Self {
-        unsafe {
-            let a = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(a as i32));
-            let b = std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast()));
-            Self(_mm512_dpbf16_ps(acc.0, a, b))
-        }
+        unsafe { Self(dot_pairs(acc.0, a, b)) }
     }
 });
+sixteen_lanes!(AmxBf16, {
+    const TILES: bool = true;
+
+    #[inline(always)]
+    unsafe fn dot_bf16(acc: Self, a: u32, b: *const u32) -> Self {
+        unsafe { Self(dot_pairs(acc.0, a, b)) }
+    }
+});
+
+/// `acc + Σ` over the two products of each pair.
+///
+/// # Safety
+/// The processor has AVX-512 BF16; 16 pairs are readable at `b`.
+#[inline(always)]
+unsafe fn dot_pairs(acc: __m512, a: u32, b: *const u32) -> __m512 {
+    // SAFETY: as the caller's; both types are 512 bits of anything.
+    unsafe {
+        let a = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(a as i32));
+        let b = std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast()));
+        _mm512_dpbf16_ps(acc, a, b)
+    }
+}
 
 // SAFETY of every block: the instruction set is there and pointers are valid, as the trait's callers promise.
 #[allow(clippy::undocumented_unsafe_blocks)] // said once, above
