@@ -41,7 +41,8 @@ pub struct EvalArgs {
     horizon_bins: Option<usize>,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Print one JSON object: fp_bps, fp_bps_by_bin, n_windows, n_spikes, n_units, unknown_units, null, interval_s
+    /// Print one JSON object: fp_bps, fp_bps_by_bin, n_windows, n_spikes, n_units, unknown_units, null, interval_s,
+    /// backend, notes (what reading the recording changed or left out)
     #[arg(long)]
     json: bool,
 }
@@ -57,6 +58,7 @@ struct Report {
     null: &'static str,
     interval_s: [f64; 2],
     backend: String,
+    notes: Vec<String>,
 }
 
 /// Runs the subcommand.
@@ -97,6 +99,13 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         },
     )?;
     bar.finish_and_clear();
+    if scored.windows() == 0 {
+        return Err(CliError::Config(format!(
+            "the interval is {:.3} s long, and a window of history and horizon takes {:.3} s",
+            (interval.1 - interval.0) as f64 * 1e-9,
+            (shape.history_ns + shape.horizon_ns) as f64 * 1e-9
+        )));
+    }
 
     let report = Report {
         fp_bps: scored.overall(),
@@ -108,6 +117,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         null,
         interval_s: [(interval.0 - origin) as f64 * 1e-9, (interval.1 - origin) as f64 * 1e-9],
         backend: network.describe(),
+        notes: recording.notes,
     };
     if args.json {
         print_json(&report)?;
@@ -120,6 +130,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
 fn print_report(args: &EvalArgs, report: &Report) {
     let bits = |bits: Option<f64>| bits.map_or("no spikes".to_string(), |bits| format!("{bits:.6}"));
     say!("{} on {}", args.checkpoint.display(), args.recording.display());
+    report.notes.iter().for_each(|note| say!("note             {note}"));
     say!("backend          {}", report.backend);
     say!(
         "interval         {:.3} to {:.3} s after the first spike",

@@ -159,6 +159,9 @@ pub(super) fn run_to_the_end(
     quiet: bool,
 ) -> Result<ExitCode, CliError> {
     let (stop, impatient) = catch_signals()?;
+    if !quiet {
+        source.notes.iter().for_each(|note| eprintln!("note         {note}"));
+    }
     let source = source.source;
     let (start_ns, end_ns) = (source.start_ns(), source.end_ns());
     let (name, units) = (source.name().to_string(), source.unit_ids().len());

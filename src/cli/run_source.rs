@@ -17,6 +17,8 @@ pub struct BuiltSource {
     pub mean_log_rates: Vec<f64>,
     /// What the means were taken over, for people.
     pub means_from: String,
+    /// What reading the recording changed or left out.
+    pub notes: Vec<String>,
 }
 
 /// The part of a recording to replay, device ns, on the grid of bins that starts at its first spike.
@@ -70,6 +72,7 @@ pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource,
         source: Box::new(source),
         mean_log_rates,
         means_from,
+        notes: recording.notes,
     })
 }
 
@@ -109,5 +112,6 @@ pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltS
         source: Box::new(source),
         mean_log_rates,
         means_from,
+        notes: Vec::new(),
     })
 }
