@@ -212,12 +212,18 @@ impl Kernel for LinearJob<'_> {
     }
 }
 
-/// Rounds two finite numbers to BF16, to nearest even, without branches.
+/// Rounds two numbers to BF16, to nearest even, without branches.
 #[inline(always)]
 fn round_pair(first: f32, second: f32) -> u32 {
     let round = |x: f32| {
         let bits = x.to_bits();
-        bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+        // A carry would make a number of some NaNs.
+        if x.is_nan() {
+            f32::NAN.to_bits()
+        } else {
+            rounded
+        }
     };
     round(first) >> 16 | round(second)
 }

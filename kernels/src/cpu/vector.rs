@@ -92,7 +92,9 @@ pub trait Vector: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn div(self, other: Self) -> Self;
+    /// NaN where `other` is NaN; where only `self` is, either.
     unsafe fn max(self, other: Self) -> Self;
+    /// Like [`Vector::max`].
     unsafe fn min(self, other: Self) -> Self;
     unsafe fn abs(self) -> Self;
     /// `self · b + c` with one rounding.
