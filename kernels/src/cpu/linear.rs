@@ -193,11 +193,7 @@ impl Kernel for LinearJob<'_> {
                         let pairs = self.scratch.add(MOST_ROWS * inputs.next_multiple_of(16)).cast::<u32>();
                         let depth = inputs.div_ceil(2);
                         for i in 0..rows {
-                            let x = a.add(i * a_stride);
-                            for k in 0..depth {
-                                let second = if 2 * k + 1 < inputs { *x.add(2 * k + 1) } else { 0.0 };
-                                *pairs.add(i * depth + k) = round_pair(*x.add(2 * k), second);
-                            }
+                            round_row::<V>(a.add(i * a_stride), inputs, pairs.add(i * depth));
                         }
                         if self.in_tiles::<V>() {
                             self.tile_block::<V>(panels.as_ptr(), row, rows, pairs);
@@ -212,20 +208,24 @@ impl Kernel for LinearJob<'_> {
     }
 }
 
-/// Rounds two numbers to BF16, to nearest even, without branches.
+/// Rounds `n` numbers to pairs of BF16, the first of a pair in the low half; a last one without a second is paired with zero.
+///
+/// # Safety
+/// `V`'s instruction set is there; `n` elements are readable at `x`, half as many, rounded up, writable at `out`.
 #[inline(always)]
-fn round_pair(first: f32, second: f32) -> u32 {
-    let round = |x: f32| {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-        // A carry would make a number of some NaNs.
-        if x.is_nan() {
-            f32::NAN.to_bits()
-        } else {
-            rounded
+unsafe fn round_row<V: Vector>(x: *const f32, n: usize, out: *mut u32) {
+    let whole = n / V::LANES * V::LANES;
+    // SAFETY: as the caller's; `last` holds the pairs of any vector.
+    unsafe {
+        for c in (0..whole).step_by(V::LANES) {
+            V::load(x.add(c)).store_bf16_pairs(out.add(c / 2));
         }
-    };
-    round(first) >> 16 | round(second)
+        if whole < n {
+            let mut last = [0u32; 8];
+            V::load_first(x.add(whole), n - whole).store_bf16_pairs(last.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(last.as_ptr(), out.add(whole / 2), (n - whole).div_ceil(2));
+        }
+    }
 }
 
 /// How a panel multiplies: `depth` steps, each adding `a · b` for one element of `a` and two vectors of `b`.

@@ -95,6 +95,7 @@ pub unsafe fn layer_norm<V: Vector>(x: *const f32, n: usize, gain: *const f32, b
 }
 
 /// `sin(2π r)` of turns, absolute error below 1e-8; `r` in FP64, so that thousands of turns lose nothing.
+#[inline(always)]
 pub fn sin_turns(r: f64) -> f64 {
     let r = r - r.round_ties_even();
     let a = r.abs();

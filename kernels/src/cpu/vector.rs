@@ -120,6 +120,29 @@ pub trait Vector: Copy {
         }
     }
 
+    /// Rounded to BF16, to nearest even: `LANES / 2` pairs, the first of each in the low half.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut u32) {
+        let round = |x: f32| {
+            let bits = x.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+            // A carry would make a number of some NaNs.
+            if x.is_nan() {
+                f32::NAN.to_bits()
+            } else {
+                rounded
+            }
+        };
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: `lanes` holds more than any vector; the caller's pointer is valid for the pairs.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for (i, pair) in lanes.chunks_exact(2).take(Self::LANES / 2).enumerate() {
+                p.add(i).write(round(pair[0]) >> 16 | round(pair[1]));
+            }
+        }
+    }
+
     /// The first `n ≤ LANES` lanes, zeros beyond.
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
