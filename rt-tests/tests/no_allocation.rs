@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
+use neurohorizon::model::checkpoint::Checkpoint;
+use neurohorizon::model::BuildOptions;
+use neurohorizon::pipeline::network::NetworkPredictor;
 use neurohorizon::pipeline::{NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
 
 const MS: i64 = 1_000_000;
@@ -113,6 +116,7 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         grace_ns: 0,
         deadline_ns: None,
         ring_events: 4_096,
+        decode_core: None,
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,
@@ -144,4 +148,40 @@ fn the_decode_thread_does_not_allocate() {
     let (allocations, predictions) = allocations(Pace::Clocked(4.0), 4);
     assert_eq!(allocations, 0);
     assert!(predictions > 100, "{predictions}");
+}
+
+/// The network itself: from its first window on, whatever number of spikes follows, on the calling thread of the pool.
+#[test]
+fn a_network_predicts_without_allocating() {
+    for name in [
+        "parallel_tiny",
+        "query_aug_mlp_pool",
+        "query_aug_rate_weighted",
+        "query_aug_cross_attn",
+    ]
+    .into_iter()
+    .chain(["prediction_memory", "local_prediction_memory", "noncausal"])
+    {
+        let path = rt_tests::golden().join(format!("{name}.ckpt"));
+        let checkpoint = Checkpoint::load(&path).unwrap();
+        for threads in [1, 2] {
+            let options = BuildOptions {
+                threads,
+                max_spikes: 3_000,
+                ..BuildOptions::default()
+            };
+            let ids = checkpoint.unit_ids[1..].to_vec();
+            let mut network = NetworkPredictor::new(&checkpoint, name, &ids, &options).unwrap();
+            let mut log_rates = vec![0.0; network.horizon_bins() * ids.len()];
+            let times: Vec<f64> = (0..3_000).map(|spike| f64::from(spike) * 0.5 / 3_000.0).collect();
+            let units: Vec<u32> = (0..3_000).map(|spike| spike % ids.len() as u32).collect();
+            let before = CALLS.with(Cell::get);
+            for spikes in [0, 1, 40, 3_000, 7] {
+                network
+                    .predict(&times[..spikes], &units[..spikes], &mut log_rates)
+                    .unwrap();
+            }
+            assert_eq!(CALLS.with(Cell::get) - before, 0, "{name} with {threads} threads");
+        }
+    }
 }

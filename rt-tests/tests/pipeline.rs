@@ -57,6 +57,7 @@ fn config(wait_for_subscriber: Duration) -> RunConfig {
         grace_ns: 0,
         deadline_ns: None,
         ring_events: 4_096,
+        decode_core: None,
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: Some("tcp://127.0.0.1:*".into()),

@@ -231,6 +231,7 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
             .map(|ms| ms_to_ns("pipeline.deadline_ms", ms, 0.1))
             .transpose()?,
         ring_events: pipeline.ring_events,
+        decode_core: file.model.cores.as_ref().and_then(|cores| cores.first().copied()),
         publish: PublishConfig {
             endpoint: publish.endpoint.clone(),
             latest_endpoint: Some(publish.latest_endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),

@@ -109,6 +109,8 @@ pub struct ModelSection {
     pub weights: Weights,
     /// Threads that compute it.
     pub threads: usize,
+    /// Cores that they are pinned to, the decode thread to the first; without it the system places them.
+    pub cores: Option<Vec<usize>>,
     /// Bin width of the mean-rate model, ms; a checkpoint has its own.
     pub bin_ms: f64,
     /// History of the mean-rate model, ms; a checkpoint has its own.
@@ -126,6 +128,7 @@ impl Default for ModelSection {
             backend: BackendKind::Cpu,
             weights: Weights::F32,
             threads: 2,
+            cores: None,
             bin_ms: 20.0,
             history_ms: 500.0,
             horizon_bins: None,

@@ -67,6 +67,7 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         backend: section.backend,
         precision: section.weights.into(),
         threads: section.threads,
+        cores: section.cores.clone(),
         bins: section.horizon_bins,
         max_spikes: section.max_spikes,
     };

@@ -33,6 +33,8 @@ pub struct BuildOptions {
     pub precision: Precision,
     /// Threads of the CPU backend, the calling one included.
     pub threads: usize,
+    /// Cores that the backend's threads are pinned to, from the second on; the calling thread is its owner's to pin.
+    pub cores: Option<Vec<usize>>,
     /// Predicted bins; the checkpoint's own if `None`.
     pub bins: Option<usize>,
     /// Spikes that a window may hold.
@@ -45,6 +47,7 @@ impl Default for BuildOptions {
             backend: BackendKind::Cpu,
             precision: Precision::F32,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(2)),
+            cores: None,
             bins: None,
             max_spikes: DEFAULT_MAX_SPIKES,
         }
@@ -236,6 +239,7 @@ pub fn build(
         BackendKind::Cpu => {
             let backend = CpuBackend::new(CpuOptions {
                 threads: options.threads,
+                cores: options.cores.clone(),
                 ..CpuOptions::default()
             });
             Box::new(Network::new(backend, checkpoint, plan))

@@ -10,6 +10,7 @@ pub mod feedback;
 pub mod layers;
 pub mod network;
 pub mod poisson;
+mod session;
 pub mod weights;
 pub mod window;
 

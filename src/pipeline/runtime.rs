@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use kernels::cpu::pool::pin_to;
 use thiserror::Error;
 
 use super::bin::{BinAssembler, BinConfig};
@@ -42,6 +43,8 @@ pub struct RunConfig {
     pub deadline_ns: Option<i64>,
     /// Events that a source's ring holds.
     pub ring_events: usize,
+    /// Core that the decode thread is pinned to, where the system allows it.
+    pub decode_core: Option<usize>,
     /// Where predictions go.
     pub publish: PublishConfig,
 }
@@ -207,7 +210,13 @@ impl Run {
                 counts
             }
         })?;
-        let decoder = named("decode").spawn(move || decoder.run())?;
+        let decode_core = config.decode_core;
+        let decoder = named("decode").spawn(move || {
+            if let Some(core) = decode_core {
+                pin_to(core);
+            }
+            decoder.run()
+        })?;
         let host_start_ns = monotonic_ns() + LEAD_NS;
         let mut threads = Vec::new();
         for (source, (writer, counters)) in sources.into_iter().zip(writers) {

@@ -12,6 +12,7 @@ mod math;
 mod memory;
 pub mod pool;
 mod rotation;
+mod tensor;
 mod vector;
 #[cfg(target_arch = "aarch64")]
 mod vector_neon;
@@ -21,6 +22,7 @@ mod vector_x86;
 
 pub use linear::PackedLinear;
 pub use rotation::CpuRotation;
+pub use tensor::CpuTensor;
 pub use vector::Isa;
 
 use attention::{BlockJob, FewJob, Operand, PackJob};
@@ -31,7 +33,7 @@ use pool::{share, Pool};
 use rotation::{RotateJob, SetRotation};
 
 use crate::backend::{
-    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Rotary, View, ViewMut,
+    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Rotary, View, ViewMut,
 };
 
 /// Multiplications below which an operation stays on the calling thread: handing half of it over costs as much.
@@ -58,52 +60,6 @@ impl Default for CpuOptions {
             cores: None,
             isa: None,
         }
-    }
-}
-
-/// A row-major matrix.
-pub struct CpuTensor {
-    rows: usize,
-    cols: usize,
-    data: Aligned<f32>,
-}
-
-impl Matrix for CpuTensor {
-    fn rows(&self) -> usize {
-        self.rows
-    }
-    fn cols(&self) -> usize {
-        self.cols
-    }
-}
-
-impl View<'_, CpuTensor> {
-    /// First element. Rows are `tensor.cols` apart.
-    fn ptr(&self) -> *const f32 {
-        assert!(self.row + self.rows <= self.tensor.rows && self.col + self.cols <= self.tensor.cols);
-        // Wrapping: an empty view may begin beyond the end.
-        self.tensor
-            .data
-            .as_ptr()
-            .wrapping_add(self.row * self.tensor.cols + self.col)
-    }
-    fn row_slice(&self, i: usize) -> &[f32] {
-        let start = (self.row + i) * self.tensor.cols + self.col;
-        &self.tensor.data.as_slice()[start..start + self.cols]
-    }
-}
-
-impl ViewMut<'_, CpuTensor> {
-    fn ptr(&mut self) -> *mut f32 {
-        assert!(self.row + self.rows <= self.tensor.rows && self.col + self.cols <= self.tensor.cols);
-        self.tensor
-            .data
-            .as_mut_ptr()
-            .wrapping_add(self.row * self.tensor.cols + self.col)
-    }
-    fn row_slice(&mut self, i: usize) -> &mut [f32] {
-        let start = (self.row + i) * self.tensor.cols + self.col;
-        &mut self.tensor.data.as_mut_slice()[start..start + self.cols]
     }
 }
 

@@ -6,8 +6,8 @@ use std::io::{Cursor, Read};
 use serde_json::Value as Json;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{self, ElementType, TensorRef, Value};
-use super::{Checkpoint, HostTensor, Reason, Stored};
+use super::value::{ElementType, TensorRef, Value};
+use super::{pickle, Checkpoint, HostTensor, Reason, Stored};
 use crate::model::config::ModelConfig;
 
 /// Prefix of the network's tensors in a Lightning checkpoint.

@@ -8,6 +8,7 @@ pub mod layout;
 mod native;
 pub mod pickle;
 mod random;
+pub mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,0 +1,199 @@
+//! What a network holds beside its weights: the session's tables, and the buffers that a window writes.
+
+use kernels::{Activation, Backend, LinearArgs, Matrix};
+
+use super::checkpoint::Checkpoint;
+use super::config::{Decoder, ModelConfig};
+use super::feedback::UnitFeedback;
+use super::network::SessionPlan;
+use super::weights::Weights;
+
+/// Rows of the token-type embedding that are used: spike, start, end.
+const TOKEN_TYPES: usize = 3;
+
+/// What depends on the session's units, and nothing that changes from window to window.
+pub(super) struct Session<B: Backend> {
+    /// `[N, D]`.
+    pub(super) units: B::Tensor,
+    /// A bin in which nobody fired, `[N, 1]`.
+    pub(super) silence: B::Tensor,
+    /// Keys and values of every token, `[3N, 2W]`, row `type · N + unit`.
+    pub(super) token_key_value: B::Tensor,
+    /// Queries of the latents of one step, `[P, W]`.
+    pub(super) latent_query: B::Tensor,
+    /// Row of the latent embedding for each of the L latents.
+    pub(super) latent_rows: B::Rows,
+    pub(super) latent_rotation: B::Rotation,
+    pub(super) bin_rotation: B::Rotation,
+    /// `[T·K]` rows, the time of a memory slot for each of its tokens.
+    pub(super) memory_rotation: B::Rotation,
+    /// The units' part of the head's first layer, `[N, D/2]`.
+    pub(super) head_units: B::Tensor,
+    pub(super) feedback: UnitFeedback<B>,
+}
+
+/// Everything that a window writes.
+pub(super) struct Buffers<B: Backend> {
+    pub(super) token_rows: B::Rows,
+    pub(super) token_rotation: B::Rotation,
+    /// `token_rows` on the host: start and end of every unit, then the spikes.
+    pub(super) token_rows_host: Vec<u32>,
+    /// `[L, D]`.
+    pub(super) latents: B::Tensor,
+    /// `[L, 3W]`.
+    pub(super) qkv: B::Tensor,
+    /// `[max(L, T), W]`.
+    pub(super) query: B::Tensor,
+    pub(super) attended: B::Tensor,
+    /// `[max(L, T), 4D]`.
+    pub(super) hidden: B::Tensor,
+    /// A decoder layer's keys (rotated) and values of the latents, `[L, 2W]`.
+    pub(super) latent_key_value: Vec<B::Tensor>,
+    /// A decoder layer's keys (rotated) and values of the memory, `[T·K, 2W]`; empty without a memory.
+    pub(super) memory_key_value: Vec<B::Tensor>,
+    /// A decoder layer's rotated queries and keys, and values, of the bins so far, `[T, 3W]`.
+    pub(super) bin_qkv: Vec<B::Tensor>,
+    /// What the feedback encoder made for each bin, `[T, D]` or `[T·K, D]`.
+    pub(super) feedback: B::Tensor,
+    /// `[T, D]`.
+    pub(super) bins: B::Tensor,
+    /// `[T, D/2]` each.
+    pub(super) bin_half: B::Tensor,
+    pub(super) head_bins: B::Tensor,
+    /// `[T·N, D/2]`, `[T·N, D/4]`.
+    pub(super) head_hidden: B::Tensor,
+    pub(super) head_quarter: B::Tensor,
+    /// `[T·N, 1]`: before and after the clamp.
+    pub(super) raw_log_rates: B::Tensor,
+    pub(super) log_rates: B::Tensor,
+    /// Counts that are fed back, `[T·N, 1]`.
+    pub(super) counts: B::Tensor,
+}
+
+/// An inner width that serves both kinds of attention.
+fn scratch_width(config: &ModelConfig) -> usize {
+    config.cross_heads.max(config.self_heads) * config.dim_head
+}
+
+impl<B: Backend> Session<B> {
+    pub(super) fn new(backend: &mut B, checkpoint: &Checkpoint, weights: &Weights<B>, plan: &SessionPlan) -> Self {
+        let config = &checkpoint.config;
+        let (dim, n) = (config.dim, plan.unit_rows.len());
+        let table = &checkpoint.tensors["unit_emb.weight"].data;
+        let rows: Vec<f32> = plan
+            .unit_rows
+            .iter()
+            .flat_map(|&row| &table[row * dim..(row + 1) * dim])
+            .copied()
+            .collect();
+        let units = backend.tensor(n, dim, &rows);
+
+        let mut tokens = backend.zeros(TOKEN_TYPES * n, dim);
+        let types = weights.token_types.row_block(0, TOKEN_TYPES);
+        backend.outer_add(types, units.view(), Activation::Identity, tokens.view_mut());
+        let width = weights.encoder.width;
+        let mut token_key_value = backend.zeros(TOKEN_TYPES * n, 2 * width);
+        weights
+            .encoder
+            .to_kv
+            .apply(backend, tokens.view(), token_key_value.view_mut());
+        let mut latent_query = backend.zeros(weights.latents.rows(), width);
+        weights
+            .encoder
+            .to_q
+            .apply(backend, weights.latents.view(), latent_query.view_mut());
+
+        let latent_times = config.latent_times();
+        let mut latent_rows = backend.rows(latent_times.len());
+        backend.set_rows(&mut latent_rows, &config.latent_rows());
+        let mut latent_rotation = backend.rotation(latent_times.len(), &weights.omega);
+        backend.set_rotation(&mut latent_rotation, 0, &latent_times);
+
+        let centres: Vec<f64> = config.bin_centres(plan.bins).iter().map(|&t| f64::from(t)).collect();
+        let mut bin_rotation = backend.rotation(plan.bins, &weights.omega);
+        backend.set_rotation(&mut bin_rotation, 0, &centres);
+        let slots = plan.bins * weights.feedback.memory_tokens();
+        let mut memory_rotation = backend.rotation(slots, &weights.omega);
+        if slots > 0 {
+            // A local slot carries the time of the bin that its counts came from; its first slot is dealt with apart.
+            let shift = usize::from(config.decoder == Decoder::LocalPredictionMemory);
+            let times: Vec<f64> = (0..slots)
+                .map(|row| centres[(row / weights.feedback.memory_tokens()).saturating_sub(shift)])
+                .collect();
+            backend.set_rotation(&mut memory_rotation, 0, &times);
+        }
+
+        let mut unit_half = backend.zeros(n, dim / 2);
+        let mut head_units = backend.zeros(n, dim / 2);
+        let plain = LinearArgs::default();
+        backend.linear(units.view(), &weights.head.unit_proj, plain, unit_half.view_mut());
+        let plain = LinearArgs::default();
+        backend.linear(unit_half.view(), &weights.head.from_unit, plain, head_units.view_mut());
+
+        let feedback = weights.feedback.prepare(backend, &units);
+        Session {
+            units,
+            silence: backend.zeros(n, 1),
+            token_key_value,
+            latent_query,
+            latent_rows,
+            latent_rotation,
+            bin_rotation,
+            memory_rotation,
+            head_units,
+            feedback,
+        }
+    }
+}
+
+impl<B: Backend> Buffers<B> {
+    pub(super) fn new(backend: &mut B, config: &ModelConfig, weights: &Weights<B>, plan: &SessionPlan) -> Self {
+        let (dim, n, bins) = (config.dim, plan.unit_rows.len(), plan.bins);
+        let latents = config.latent_times().len();
+        let (cross_width, self_width) = (weights.encoder.width, config.self_heads * config.dim_head);
+        let tokens = 2 * n + plan.max_spikes;
+        let memory = weights.feedback.memory_tokens();
+        let rows = latents.max(bins);
+
+        let mut token_rotation = backend.rotation(tokens, &weights.omega);
+        let ends: Vec<f64> = (0..n).flat_map(|_| [0.0, config.history_s()]).collect();
+        backend.set_rotation(&mut token_rotation, 0, &ends);
+        let mut token_rows_host = Vec::with_capacity(tokens);
+        token_rows_host.extend((0..n as u32).flat_map(|unit| [n as u32 + unit, 2 * n as u32 + unit]));
+
+        let layers = 0..config.dec_depth;
+        let buffers = Buffers {
+            token_rows: backend.rows(tokens),
+            token_rotation,
+            token_rows_host,
+            latents: backend.zeros(latents, dim),
+            qkv: backend.zeros(latents, 3 * self_width),
+            query: backend.zeros(rows, scratch_width(config)),
+            attended: backend.zeros(rows, scratch_width(config)),
+            hidden: backend.zeros(rows, 4 * dim),
+            latent_key_value: layers
+                .clone()
+                .map(|_| backend.zeros(latents, 2 * cross_width))
+                .collect(),
+            memory_key_value: layers
+                .clone()
+                .filter(|_| memory > 0)
+                .map(|_| backend.zeros(bins * memory, 2 * cross_width))
+                .collect(),
+            bin_qkv: layers.map(|_| backend.zeros(bins, 3 * self_width)).collect(),
+            feedback: backend.zeros(bins * weights.feedback.rows(), dim),
+            bins: backend.zeros(bins, dim),
+            bin_half: backend.zeros(bins, dim / 2),
+            head_bins: backend.zeros(bins, dim / 2),
+            head_hidden: backend.zeros(bins * n, dim / 2),
+            head_quarter: backend.zeros(bins * n, dim / 4),
+            raw_log_rates: backend.zeros(bins * n, 1),
+            log_rates: backend.zeros(bins * n, 1),
+            counts: backend.zeros(bins * n, 1),
+        };
+        let heads = config.cross_heads.max(config.self_heads);
+        let widest = (4 * dim).max(scratch_width(config));
+        backend.reserve(rows.max(bins * n), tokens.max(latents), heads, config.dim_head, widest);
+        buffers
+    }
+}
