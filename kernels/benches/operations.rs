@@ -4,6 +4,7 @@
 //! `cargo bench -p kernels [-- THREADS]`. A row: median and 99th percentile in microseconds, 10⁹ operations a second and
 //! share of that rate, both of the median.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use kernels::cpu::pool::Pool;
@@ -67,8 +68,8 @@ mod peak {
 
     /// Lanes of the widest vector, and one measurement's work with it.
     pub fn work() -> Option<(usize, fn())> {
-        // SAFETY: the processor has the instruction set.
         if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instruction set.
             Some((16, || unsafe { sixteen(1e-30) }))
         } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: as above.
@@ -113,6 +114,20 @@ fn peak_rate(threads: usize) -> f64 {
     let mut pool = Pool::new(threads, None);
     let (median, _) = time(|| pool.run(&|_| (0..20).for_each(|_| work())));
     (2 * lanes * (PEAK_STEPS / 24 * 24) * 20 * threads) as f64 / median
+}
+
+/// An operation whose parts only wait for each other: the cost of handing one out and of its end.
+fn meeting(pool: &mut Pool) -> (f64, f64) {
+    let threads = pool.threads();
+    time(|| {
+        let begun = AtomicUsize::new(0);
+        pool.run(&|_| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            while begun.load(Ordering::Relaxed) < threads {
+                std::hint::spin_loop();
+            }
+        });
+    })
 }
 
 /// A linear layer on `rows` rows; what it took, and operations.
@@ -200,7 +215,12 @@ fn main() {
         println!("{:<44} {:>12} {:>12}", "", "median", "p99");
 
         let mut pool = Pool::new(threads, None);
-        print("handing out an empty operation", time(|| pool.run(&|_| {})), 0, peak);
+        print(
+            "handing out an operation: all threads meet",
+            meeting(&mut pool),
+            0,
+            peak,
+        );
         let omega: Vec<f32> = (0..32).map(|i| if i < 16 { 10.0 } else { 0.0 }).collect();
         let mut rotation = backend.rotation(600, &omega);
         let times: Vec<f64> = (0..600).map(|i| f64::from(i) * 1e-3).collect();
