@@ -330,6 +330,156 @@ proptest! {
     }
 }
 
+/// What is not a number never becomes one: an output is finite exactly where the definition's is.
+#[test]
+fn what_is_not_finite_shows() {
+    let (keys, width) = (20, 16);
+    // Two NaNs: what the processor makes, and the one whose rounding to BF16 carries into the sign.
+    for bad in [f32::NAN, f32::from_bits(0x7fff_ffff), f32::INFINITY, f32::NEG_INFINITY] {
+        // One query takes the path of few queries, the rest that of blocks; the last is rotated.
+        for (queries, rotated) in [(1, false), (9, false), (2, true)] {
+            for (place, mask) in [
+                ("query", Mask::All),
+                ("every key", Mask::All),
+                ("one key", Mask::All),
+                ("value", Mask::All),
+                (
+                    "query",
+                    Mask::Local {
+                        first: 1,
+                        keys_per_query: 4,
+                    },
+                ),
+            ] {
+                let expected =
+                    damaged_attention(&mut ReferenceBackend, (queries, keys, width), place, bad, rotated, mask);
+                for backend in &mut cpus() {
+                    let found = damaged_attention(backend, (queries, keys, width), place, bad, rotated, mask);
+                    let what = format!("{} {place} {bad} {queries} {mask:?}", backend.describe());
+                    assert_eq!(finite(&expected), finite(&found), "attention {what}");
+                }
+            }
+        }
+        for (norm, gated, precision) in [
+            (false, false, Precision::F32),
+            (true, false, Precision::F16),
+            (false, false, Precision::Bf16),
+            (false, true, Precision::F32),
+            (false, true, Precision::Bf16),
+        ] {
+            let expected = damaged_linear(&mut ReferenceBackend, bad, norm, gated, precision);
+            for backend in &mut cpus() {
+                let found = damaged_linear(backend, bad, norm, gated, precision);
+                let what = format!("{} {bad} {norm} {gated} {precision:?}", backend.describe());
+                assert_eq!(finite(&expected), finite(&found), "linear {what}");
+            }
+        }
+        for every in [false, true] {
+            let expected = damaged_pool(&mut ReferenceBackend, bad, every);
+            for backend in &mut cpus() {
+                let what = format!("pool {} {bad} {every}", backend.describe());
+                assert_eq!(finite(&expected), finite(&damaged_pool(backend, bad, every)), "{what}");
+            }
+        }
+    }
+}
+
+fn finite(x: &[f32]) -> Vec<bool> {
+    x.iter().map(|x| x.is_finite()).collect()
+}
+
+/// Attention of one head over an input of which one number, or one a key, is `bad`.
+fn damaged_attention<B: Backend>(
+    backend: &mut B,
+    (queries, keys, width): (usize, usize, usize),
+    place: &str,
+    bad: f32,
+    rotated: bool,
+    mask: Mask,
+) -> Vec<f32> {
+    let positive = |seed, count| -> Vec<f32> { numbers(seed, count).iter().map(|x| x.abs() + 0.1).collect() };
+    let (mut query, mut key, mut value) = (
+        positive(1, queries * width),
+        positive(2, keys * width),
+        positive(3, keys * width),
+    );
+    match place {
+        "query" => query[3] = bad,
+        "one key" => key[4 * width + 3] = bad,
+        "every key" => key.iter_mut().step_by(width).for_each(|x| *x = bad),
+        _ => value[4 * width + 3] = bad,
+    }
+    let (query, key, value) = (
+        backend.tensor(queries, width, &query),
+        backend.tensor(keys, width, &key),
+        backend.tensor(keys, width, &value),
+    );
+    let mut rotation = backend.rotation(keys, &vec![1.0; width / 2]);
+    backend.set_rotation(&mut rotation, 0, &vec![0.1; keys]);
+    let rotary = rotated.then_some(Rotary {
+        rotation: &rotation,
+        first: 0,
+    });
+    let mut out = backend.zeros(queries, width);
+    let args = Attention {
+        query: query.view(),
+        query_rows: None,
+        query_rotary: rotary,
+        key: key.view(),
+        value: value.view(),
+        key_rows: None,
+        key_rotary: rotary,
+        rotate_value: false,
+        heads: 1,
+        mask,
+    };
+    backend.attention(args, out.view_mut());
+    download(backend, &out)
+}
+
+/// A layer without structure on three rows, of which the middle one holds `bad`.
+fn damaged_linear<B: Backend>(backend: &mut B, bad: f32, norm: bool, gated: bool, precision: Precision) -> Vec<f32> {
+    let (inputs, outputs) = (32, 64);
+    let mut x = numbers(4, 3 * inputs);
+    x[inputs + 5] = bad;
+    let x = backend.tensor(3, inputs, &x);
+    let ones = backend.tensor(1, inputs, &vec![1.0; inputs]);
+    let layer = backend.linear_layer(&LinearSpec {
+        weight: &numbers(5, outputs * inputs),
+        row_stride: inputs,
+        outputs,
+        inputs,
+        bias: None,
+        gated,
+        precision,
+    });
+    let mut out = backend.zeros(3, if gated { outputs / 2 } else { outputs });
+    let args = LinearArgs {
+        norm: norm.then_some(Norm {
+            gain: &ones,
+            bias: &ones,
+        }),
+        ..LinearArgs::default()
+    };
+    backend.linear(x.view(), &layer, args, out.view_mut());
+    download(backend, &out)
+}
+
+/// Pooling with one score `bad`, or all.
+fn damaged_pool<B: Backend>(backend: &mut B, bad: f32, every: bool) -> Vec<f32> {
+    let mut scores = numbers(6, 21);
+    if every {
+        scores.fill(bad);
+    } else {
+        scores[7] = bad;
+    }
+    let scores = backend.tensor(21, 1, &scores);
+    let values = backend.tensor(21, 3, &numbers(7, 63));
+    let mut out = backend.zeros(1, 3);
+    backend.pool(Some(scores.view()), values.view(), false, out.view_mut());
+    download(backend, &out)
+}
+
 /// The sizes of the network itself, shared between threads.
 #[test]
 fn large_shapes() {

@@ -11,8 +11,9 @@ use super::rotation::{turn, Angles, CpuRotation};
 use super::vector::{Kernel, Vector};
 use crate::backend::Mask;
 
-/// Score of a key that a query does not see: its weight is below 1e-37 of the largest.
-const HIDDEN: f32 = -1e30;
+/// Score of a key that a query does not see: its weight is below 1e-37 of the largest. Infinite, so that a query whose own
+/// scores are all −∞ comes out NaN, as its softmax is, and not as an average of what it must not see.
+const HIDDEN: f32 = f32::NEG_INFINITY;
 
 /// Rows of one operand: a table with the numbers of the rows taken, or all of its rows.
 #[derive(Clone, Copy)]
@@ -180,10 +181,14 @@ impl BlockJob<'_> {
             V::splat(1.0).div(sums[1]).store(scale.as_mut_ptr().add(V::LANES));
             for (lane, &scale) in scale.iter().enumerate().take(count) {
                 let blind = self.mask != Mask::All && self.mask.range(first + lane, self.keys).is_empty();
-                let scale = V::splat(if blind { 0.0 } else { scale });
                 let output = outputs.add(lane * width);
                 for c in (0..width).step_by(V::LANES) {
-                    V::load(output.add(c)).mul(scale).store(output.add(c));
+                    let y = if blind {
+                        V::splat(0.0)
+                    } else {
+                        V::load(output.add(c)).mul(V::splat(scale))
+                    };
+                    y.store(output.add(c));
                 }
                 let angles = self.query.angles(first + lane).filter(|_| self.turn_back);
                 let out = self.out.add((first + lane) * self.out_stride + head * self.head_dim);

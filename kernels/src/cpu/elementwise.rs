@@ -106,7 +106,7 @@ impl PoolJob {
                 (0..self.rows).for_each(|n| *self.scratch.add(n) = 1.0);
                 return 1.0 / self.rows as f32;
             };
-            let mut largest = f32::MIN;
+            let mut largest = f32::NEG_INFINITY;
             for n in 0..self.rows {
                 let score = *scores.add(n * stride + c);
                 *self.scratch.add(n) = score;

@@ -1,137 +1,17 @@
 //! Products with packed weights: `activation(norm(x) Wᵀ + bias + addend)`.
 //!
-//! Weights lie in panels of two vectors of outputs, input by input, so that a register block of M rows × 2 vectors reads
-//! them in order and once a block. A gated layer's panel holds one vector of values and one of gates, so that GEGLU happens
-//! in registers. Rows are normalised into a scratch block of at most [`MOST_ROWS`] rows that stays in the first cache.
+//! A register block of M rows × 2 vectors reads a panel of [`super::pack`] in order and once. Rows are normalised into a scratch block of at most [`MOST_ROWS`] rows that stays in the first cache.
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::math::{gelu, layer_norm};
 use super::memory::Aligned;
+use super::pack::{PackedLinear, Panels};
 use super::vector::{Isa, Kernel, Vector};
 use crate::backend::{Activation, LinearSpec, Precision};
 
 /// Rows of the largest block: 12 in registers, 16 in tiles.
 pub const MOST_ROWS: usize = 16;
-
-/// Weights in panels.
-enum Panels {
-    F32(Aligned<f32>),
-    F16(Aligned<u16>),
-    /// Two successive inputs an element, the first in the low half.
-    Bf16(Aligned<u32>),
-}
-
-/// A linear layer laid out for one instruction set.
-pub struct PackedLinear {
-    panels: Panels,
-    /// A panel's worth of bias a panel.
-    bias: Aligned<f32>,
-    /// Columns that come out.
-    pub outputs: usize,
-    /// Columns that go in.
-    pub inputs: usize,
-    /// GEGLU.
-    pub gated: bool,
-    /// Columns that a panel puts out.
-    panel_outputs: usize,
-}
-
-impl PackedLinear {
-    /// Packs a layer.
-    pub fn new(isa: Isa, spec: &LinearSpec<'_>) -> Self {
-        assert!(!spec.gated || spec.outputs.is_multiple_of(2));
-        let lanes = isa.lanes();
-        let outputs = if spec.gated { spec.outputs / 2 } else { spec.outputs };
-        let panel_outputs = if spec.gated { lanes } else { 2 * lanes };
-        let count = outputs.div_ceil(panel_outputs);
-        // Row of `W` behind lane `lane` of panel `panel`.
-        let row_of = |panel: usize, lane: usize| {
-            let output = panel * panel_outputs + if spec.gated { lane % lanes } else { lane };
-            (output < outputs).then_some(if spec.gated && lane >= lanes {
-                outputs + output
-            } else {
-                output
-            })
-        };
-        let weight = |row: usize, input: usize| {
-            if input < spec.inputs {
-                spec.weight[row * spec.row_stride + input]
-            } else {
-                0.0
-            }
-        };
-        let mut bias = Aligned::zeros(count * 2 * lanes);
-        if let Some(values) = spec.bias {
-            for (i, slot) in bias.as_mut_slice().iter_mut().enumerate() {
-                *slot = row_of(i / (2 * lanes), i % (2 * lanes)).map_or(0.0, |row| values[row]);
-            }
-        }
-        // Calls `put(index, row, input)` for every lane of every panel, `step` inputs an element.
-        let each = |step: usize, put: &mut dyn FnMut(usize, usize, usize)| {
-            let depth = spec.inputs.div_ceil(step);
-            for panel in 0..count {
-                for k in 0..depth {
-                    for lane in 0..2 * lanes {
-                        if let Some(row) = row_of(panel, lane) {
-                            put((panel * depth + k) * 2 * lanes + lane, row, k * step);
-                        }
-                    }
-                }
-            }
-        };
-        let size = count * spec.inputs * 2 * lanes;
-        let panels = match spec.precision {
-            Precision::F32 => {
-                let mut packed = Aligned::zeros(size);
-                let slots: &mut [f32] = packed.as_mut_slice();
-                each(1, &mut |at, row, input| slots[at] = weight(row, input));
-                Panels::F32(packed)
-            }
-            Precision::F16 => {
-                let mut packed = Aligned::zeros(size);
-                let slots: &mut [u16] = packed.as_mut_slice();
-                each(1, &mut |at, row, input| {
-                    slots[at] = half::f16::from_f32(weight(row, input)).to_bits()
-                });
-                Panels::F16(packed)
-            }
-            Precision::Bf16 => {
-                let mut packed = Aligned::zeros(count * spec.inputs.div_ceil(2) * 2 * lanes);
-                let slots: &mut [u32] = packed.as_mut_slice();
-                each(2, &mut |at, row, input| {
-                    slots[at] = bf16_pair(weight(row, input), weight(row, input + 1))
-                });
-                Panels::Bf16(packed)
-            }
-        };
-        PackedLinear {
-            panels,
-            bias,
-            outputs,
-            inputs: spec.inputs,
-            gated: spec.gated,
-            panel_outputs,
-        }
-    }
-
-    /// Number of panels.
-    pub fn panels(&self) -> usize {
-        self.outputs.div_ceil(self.panel_outputs)
-    }
-
-    /// Scratch elements that [`LinearJob::scratch`] needs for a layer of `inputs`.
-    pub fn scratch(inputs: usize) -> usize {
-        // Normalised rows, rows in BF16, and a panel's sums.
-        2 * MOST_ROWS * inputs.next_multiple_of(16) + MOST_ROWS * 32
-    }
-}
-
-/// Rounds both to BF16, `first` in the low half.
-fn bf16_pair(first: f32, second: f32) -> u32 {
-    let bits = |x: f32| u32::from(half::bf16::from_f32(x).to_bits());
-    bits(second) << 16 | bits(first)
-}
 
 /// One thread's part of a product.
 pub struct LinearJob<'a> {
@@ -193,11 +73,7 @@ impl Kernel for LinearJob<'_> {
                         let pairs = self.scratch.add(MOST_ROWS * inputs.next_multiple_of(16)).cast::<u32>();
                         let depth = inputs.div_ceil(2);
                         for i in 0..rows {
-                            let x = a.add(i * a_stride);
-                            for k in 0..depth {
-                                let second = if 2 * k + 1 < inputs { *x.add(2 * k + 1) } else { 0.0 };
-                                *pairs.add(i * depth + k) = round_pair(*x.add(2 * k), second);
-                            }
+                            round_row::<V>(a.add(i * a_stride), inputs, pairs.add(i * depth));
                         }
                         if self.in_tiles::<V>() {
                             self.tile_block::<V>(panels.as_ptr(), row, rows, pairs);
@@ -212,14 +88,24 @@ impl Kernel for LinearJob<'_> {
     }
 }
 
-/// Rounds two finite numbers to BF16, to nearest even, without branches.
+/// Rounds `n` numbers to pairs of BF16, the first of a pair in the low half; a last one without a second is paired with zero.
+///
+/// # Safety
+/// `V`'s instruction set is there; `n` elements are readable at `x`, half as many, rounded up, writable at `out`.
 #[inline(always)]
-fn round_pair(first: f32, second: f32) -> u32 {
-    let round = |x: f32| {
-        let bits = x.to_bits();
-        bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000
-    };
-    round(first) >> 16 | round(second)
+unsafe fn round_row<V: Vector>(x: *const f32, n: usize, out: *mut u32) {
+    let whole = n / V::LANES * V::LANES;
+    // SAFETY: as the caller's; `last` holds the pairs of any vector.
+    unsafe {
+        for c in (0..whole).step_by(V::LANES) {
+            V::load(x.add(c)).store_bf16_pairs(out.add(c / 2));
+        }
+        if whole < n {
+            let mut last = [0u32; 8];
+            V::load_first(x.add(whole), n - whole).store_bf16_pairs(last.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(last.as_ptr(), out.add(whole / 2), (n - whole).div_ceil(2));
+        }
+    }
 }
 
 /// How a panel multiplies: `depth` steps, each adding `a · b` for one element of `a` and two vectors of `b`.

@@ -4,7 +4,7 @@ use super::vector::Vector;
 use crate::backend::LAYER_NORM_EPSILON;
 
 /// `exp(x)`, relative error below 2e-7: `2ⁿ · exp(r)`, `|r| ≤ ln 2 / 2`, a Taylor polynomial of degree 7. Below −87 the
-/// result is that of −87 (1.6e-38), above 88 that of 88.
+/// result is that of −87 (1.6e-38), above 88 that of 88. NaN stays NaN.
 ///
 /// # Safety
 /// `V`'s instruction set is there.
@@ -12,7 +12,8 @@ use crate::backend::LAYER_NORM_EPSILON;
 pub unsafe fn exp<V: Vector>(x: V) -> V {
     // SAFETY: as the caller's.
     unsafe {
-        let x = x.max(V::splat(-87.0)).min(V::splat(88.0));
+        // `x` second, see `Vector::max`.
+        let x = V::splat(88.0).min(V::splat(-87.0).max(x));
         let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts, the first with few enough digits that n times it is exact (Cody and Waite).
         let r = n.fma(V::splat(-0.693_359_4), x);
@@ -94,6 +95,7 @@ pub unsafe fn layer_norm<V: Vector>(x: *const f32, n: usize, gain: *const f32, b
 }
 
 /// `sin(2π r)` of turns, absolute error below 1e-8; `r` in FP64, so that thousands of turns lose nothing.
+#[inline(always)]
 pub fn sin_turns(r: f64) -> f64 {
     let r = r - r.round_ties_even();
     let a = r.abs();

@@ -10,6 +10,8 @@ mod elementwise;
 mod linear;
 mod math;
 mod memory;
+mod pack;
+mod place;
 pub mod pool;
 mod rotation;
 mod tensor;
@@ -20,7 +22,7 @@ mod vector_scalar;
 #[cfg(target_arch = "x86_64")]
 mod vector_x86;
 
-pub use linear::PackedLinear;
+pub use pack::PackedLinear;
 pub use rotation::CpuRotation;
 pub use tensor::CpuTensor;
 pub use vector::Isa;

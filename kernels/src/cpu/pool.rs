@@ -7,10 +7,13 @@
 //! parked worker is one system call.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
+
+pub use super::place::pin_to;
+use super::place::{current_core, Elsewhere};
 
 /// How long a worker spins for the next operation before it parks.
 const SPIN: Duration = Duration::from_micros(150);
@@ -34,6 +37,8 @@ struct Shared {
     panicked: AtomicBool,
     shutdown: AtomicBool,
     parked: Vec<AtomicBool>,
+    /// Core that the caller last began an operation on, to stay off it.
+    caller_core: AtomicUsize,
 }
 
 // SAFETY: `job` is written by the caller only after every part of the last operation is done, and read only by who has taken
@@ -89,7 +94,7 @@ pub struct Pool {
 
 impl Pool {
     /// `threads` threads, the calling one included; with `cores` worker `i` runs on `cores[i % cores.len()]` where the
-    /// system allows it.
+    /// system allows it. Without, workers run wherever this thread may, but do not wake up on the core of the caller.
     pub fn new(threads: usize, cores: Option<&[usize]>) -> Self {
         let count = threads.max(1) - 1;
         let shared = Arc::new(Shared {
@@ -100,6 +105,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
             parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            caller_core: AtomicUsize::new(current_core()),
         });
         let workers: Vec<_> = (0..count)
             .map(|worker| {
@@ -110,10 +116,14 @@ impl Pool {
                 std::thread::Builder::new()
                     .name(format!("kernels-{}", worker + 1))
                     .spawn(move || {
-                        if let Some(core) = core {
-                            pin_to(core);
-                        }
-                        work(&shared, worker);
+                        let place = match core {
+                            Some(core) => {
+                                pin_to(core);
+                                None
+                            }
+                            None => Some(Elsewhere::new()),
+                        };
+                        work(&shared, worker, place);
                     })
                     .expect("the system starts a thread")
             })
@@ -144,6 +154,7 @@ impl Pool {
             *shared.job.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job));
         }
         shared.done.store(0, Ordering::Relaxed);
+        shared.caller_core.store(current_core(), Ordering::Relaxed);
         self.epoch = self.epoch.wrapping_add(1);
         // SeqCst: either a worker that is about to park sees this, or we see that it parked.
         shared.state.store(u64::from(self.epoch) << 32, Ordering::SeqCst);
@@ -184,10 +195,10 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared, worker: usize) {
+fn work(shared: &Shared, worker: usize, mut place: Option<Elsewhere>) {
     let mut seen = 0;
     loop {
-        seen = wait(shared, worker, seen);
+        seen = wait(shared, worker, seen, &mut place);
         if shared.shutdown.load(Ordering::SeqCst) {
             return;
         }
@@ -195,8 +206,9 @@ fn work(shared: &Shared, worker: usize) {
     }
 }
 
-/// Returns the next operation's number after `seen`.
-fn wait(shared: &Shared, worker: usize, seen: u32) -> u32 {
+/// Returns the next operation's number after `seen`. A worker without a core of its own moves off the caller's before it
+/// parks, when nobody waits for it.
+fn wait(shared: &Shared, worker: usize, seen: u32, place: &mut Option<Elsewhere>) -> u32 {
     let epoch = |order| (shared.state.load(order) >> 32) as u32;
     let start = Instant::now();
     loop {
@@ -208,6 +220,9 @@ fn wait(shared: &Shared, worker: usize, seen: u32) -> u32 {
             std::hint::spin_loop();
         }
         if start.elapsed() > SPIN {
+            if let Some(place) = place {
+                place.avoid(shared.caller_core.load(Ordering::Relaxed));
+            }
             shared.parked[worker].store(true, Ordering::SeqCst);
             while epoch(Ordering::SeqCst) == seen {
                 std::thread::park();
@@ -216,20 +231,6 @@ fn wait(shared: &Shared, worker: usize, seen: u32) -> u32 {
         }
     }
 }
-
-/// Asks the system to run this thread on one core; a refusal leaves it where it is.
-#[cfg(target_os = "linux")]
-pub fn pin_to(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    if core < rustix::thread::CpuSet::MAX_CPU {
-        set.set(core);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
-    }
-}
-
-/// Other systems place threads themselves.
-#[cfg(not(target_os = "linux"))]
-pub fn pin_to(_core: usize) {}
 
 /// The part of `0 .. count` that falls to `thread` of `threads`, contiguous.
 pub fn share(count: usize, thread: usize, threads: usize) -> std::ops::Range<usize> {
@@ -256,6 +257,39 @@ mod tests {
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == round + 1));
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_worker_that_parked_wakes_up_off_the_callers_core() {
+        let caller = || {
+            let mut pool = Pool::new(2, None);
+            let core = current_core();
+            pin_to(core);
+            let worker_core = AtomicUsize::new(usize::MAX);
+            let here = std::thread::current().id();
+            for _ in 0..20 {
+                let begun = AtomicU32::new(0);
+                pool.run(&|_| {
+                    if std::thread::current().id() != here {
+                        worker_core.store(current_core(), Ordering::Relaxed);
+                    }
+                    // Nobody does both parts.
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    while begun.load(Ordering::Relaxed) < 2 {
+                        std::thread::yield_now();
+                    }
+                });
+                // Longer than a worker spins.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            assert_ne!(worker_core.load(Ordering::Relaxed), core);
+        };
+        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+            println!("skipped: this process has a single core");
+            return;
+        }
+        std::thread::spawn(caller).join().expect("no assertion failed");
     }
 
     #[test]

@@ -37,18 +37,19 @@ impl CpuRotation {
         self.head_dim
     }
 
-    /// Sets rows `first ..`.
-    pub fn set(&mut self, first: usize, times: &[f64]) {
+    /// Sets rows `first ..`. Inlined into a kernel, so that the loop over pairs becomes vectors.
+    #[inline(always)]
+    fn set(&mut self, first: usize, times: &[f64]) {
         let rows = first * self.width..(first + times.len()) * self.width;
         let cos = self.cos.as_mut_slice()[rows.clone()].chunks_exact_mut(self.width.max(1));
         let sin = self.sin.as_mut_slice()[rows].chunks_exact_mut(self.width.max(1));
         for ((&time, cos), sin) in times.iter().zip(cos).zip(sin) {
-            for (i, &omega) in self.omega.iter().enumerate() {
+            let pairs = cos.as_chunks_mut::<2>().0.iter_mut().zip(sin.as_chunks_mut::<2>().0);
+            for (&omega, (cos, sin)) in self.omega.iter().zip(pairs) {
                 let turns = f64::from(time as f32 * omega) * (1.0 / std::f64::consts::TAU);
                 let (s, c) = (sin_turns(turns) as f32, sin_turns(turns + 0.25) as f32);
-                cos[2 * i..2 * i + 2].fill(c);
-                sin[2 * i] = -s;
-                sin[2 * i + 1] = s;
+                *cos = [c, c];
+                *sin = [-s, s];
             }
         }
     }

@@ -92,7 +92,9 @@ pub trait Vector: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn div(self, other: Self) -> Self;
+    /// NaN where `other` is NaN; where only `self` is, either.
     unsafe fn max(self, other: Self) -> Self;
+    /// Like [`Vector::max`].
     unsafe fn min(self, other: Self) -> Self;
     unsafe fn abs(self) -> Self;
     /// `self · b + c` with one rounding.
@@ -115,6 +117,29 @@ pub trait Vector: Copy {
             let (first, second) = Self::load_bf16_pairs(b);
             let acc = Self::splat(f32::from_bits(a << 16)).fma(first, acc);
             Self::splat(f32::from_bits(a & 0xffff_0000)).fma(second, acc)
+        }
+    }
+
+    /// Rounded to BF16, to nearest even: `LANES / 2` pairs, the first of each in the low half.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut u32) {
+        let round = |x: f32| {
+            let bits = x.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+            // A carry would make a number of some NaNs.
+            if x.is_nan() {
+                f32::NAN.to_bits()
+            } else {
+                rounded
+            }
+        };
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: `lanes` holds more than any vector; the caller's pointer is valid for the pairs.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for (i, pair) in lanes.chunks_exact(2).take(Self::LANES / 2).enumerate() {
+                p.add(i).write(round(pair[0]) >> 16 | round(pair[1]));
+            }
         }
     }
 

@@ -129,6 +129,10 @@ sixteen_lanes!(Avx512Bf16, {
     unsafe fn dot_bf16(acc: Self, a: u32, b: *const u32) -> Self {
         unsafe { Self(dot_pairs(acc.0, a, b)) }
     }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut u32) {
+        unsafe { store_pairs(self.0, p) }
+    }
 });
 sixteen_lanes!(AmxBf16, {
     const TILES: bool = true;
@@ -136,6 +140,10 @@ sixteen_lanes!(AmxBf16, {
     #[inline(always)]
     unsafe fn dot_bf16(acc: Self, a: u32, b: *const u32) -> Self {
         unsafe { Self(dot_pairs(acc.0, a, b)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut u32) {
+        unsafe { store_pairs(self.0, p) }
     }
 });
 
@@ -150,6 +158,19 @@ unsafe fn dot_pairs(acc: __m512, a: u32, b: *const u32) -> __m512 {
         let a = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(a as i32));
         let b = std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast()));
         _mm512_dpbf16_ps(acc, a, b)
+    }
+}
+
+/// Rounds 16 numbers to 8 pairs. Subnormal ones become zero, as they do in [`dot_pairs`].
+///
+/// # Safety
+/// The processor has AVX-512 BF16; 8 pairs are writable at `p`.
+#[inline(always)]
+unsafe fn store_pairs(x: __m512, p: *mut u32) {
+    // SAFETY: as the caller's; both types are 256 bits of anything.
+    unsafe {
+        let pairs = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+        _mm256_storeu_si256(p.cast(), pairs);
     }
 }
 
