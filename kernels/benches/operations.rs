@@ -146,6 +146,7 @@ fn linear(
         bias: None,
         gated,
         precision,
+        origin: kernels::Origin::default(),
     });
     let x = backend.tensor(rows, inputs, &vec![0.3; rows * inputs]);
     let ones = backend.tensor(1, inputs, &vec![1.0; inputs]);
@@ -197,6 +198,7 @@ fn attention(
             rotate_value: rotated,
             heads,
             mask: Mask::All,
+            dropout: kernels::Dropout::None,
         };
         backend.attention(args, out.view_mut());
     });

@@ -131,6 +131,36 @@ pub struct LinearSpec<'a> {
     pub gated: bool,
     /// Storage and arithmetic.
     pub precision: Precision,
+    /// Where the numbers stand among the model's named parameters.
+    pub origin: Origin<'a>,
+}
+
+/// The named parameters that a layer is a rectangle of. Names are for backends that keep gradients; others ignore them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin<'a> {
+    /// The matrix that `W` is a part of.
+    pub weight: &'a str,
+    /// The vector that `b` is a part of.
+    pub bias: &'a str,
+    /// Row of the matrix, and element of the vector, where the layer begins.
+    pub row: usize,
+    /// Column of the matrix where the layer begins.
+    pub col: usize,
+}
+
+/// What a network that learns drops at random, so that no part relies on another (Srivastava et al. 2014). A backend that
+/// predicts drops nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dropout {
+    /// Nothing.
+    #[default]
+    None,
+    /// Hidden channels of a feed-forward layer.
+    Hidden,
+    /// Attention weights.
+    Weights,
+    /// What a layer adds to the residual stream.
+    Residual,
 }
 
 /// What happens to a product before it is stored.
@@ -171,6 +201,8 @@ pub struct LinearArgs<'a, T> {
     pub addend: Option<View<'a, T>>,
     /// Applied to the sum. Not with a gated layer.
     pub activation: Activation,
+    /// What is dropped of the result while learning, before it is stored or added.
+    pub dropout: Dropout,
     /// The result is added to what the output holds (a residual connection) rather than replacing it.
     pub accumulate: bool,
 }
@@ -181,6 +213,7 @@ impl<T> Default for LinearArgs<'_, T> {
             norm: None,
             addend: None,
             activation: Activation::Identity,
+            dropout: Dropout::None,
             accumulate: false,
         }
     }
@@ -259,6 +292,8 @@ pub struct Attention<'a, B: Backend + ?Sized> {
     pub heads: usize,
     /// Which keys a query sees. A query that sees none gets zeros.
     pub mask: Mask,
+    /// What is dropped while learning: nothing or attention weights.
+    pub dropout: Dropout,
 }
 
 /// An element-wise function.
@@ -303,6 +338,11 @@ pub trait Backend {
     fn zeros(&mut self, rows: usize, cols: usize) -> Self::Tensor;
     /// A tensor holding `data`, row-major, `rows · cols` elements.
     fn tensor(&mut self, rows: usize, cols: usize, data: &[f32]) -> Self::Tensor;
+    /// A tensor of trained numbers. A backend that keeps gradients keeps them by the name.
+    fn parameter(&mut self, name: &str, rows: usize, cols: usize, data: &[f32]) -> Self::Tensor {
+        let _ = name;
+        self.tensor(rows, cols, data)
+    }
     /// A linear layer.
     fn linear_layer(&mut self, spec: &LinearSpec<'_>) -> Self::Linear;
     /// Room for `capacity` rows of angles; `omega[i]` rad/s turns the channel pair `(2i, 2i + 1)` of every head, so

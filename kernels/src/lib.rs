@@ -4,9 +4,12 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod gradient;
+pub mod philox;
 pub mod reference;
+pub mod tape;
 
 pub use backend::{
-    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Mask, Matrix, Norm, Precision, Rotary,
-    View, ViewMut, LAYER_NORM_EPSILON,
+    Activation, Attention, Backend, BackendError, Dropout, LinearArgs, LinearSpec, Map, Mask, Matrix, Norm, Origin,
+    Precision, Rotary, View, ViewMut, LAYER_NORM_EPSILON,
 };

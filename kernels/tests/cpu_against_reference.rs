@@ -97,6 +97,7 @@ fn linear<B: Backend>(backend: &mut B, case: &LinearCase) -> Vec<f32> {
         bias: case.bias.then_some(&bias[..]),
         gated: case.gated,
         precision: case.precision,
+        origin: kernels::Origin::default(),
     });
     let out_cols = width + margin;
     let mut out = backend.tensor(rows + 1, out_cols, &numbers(case.seed + 6, (rows + 1) * out_cols));
@@ -111,6 +112,7 @@ fn linear<B: Backend>(backend: &mut B, case: &LinearCase) -> Vec<f32> {
         } else {
             Activation::Identity
         },
+        dropout: kernels::Dropout::None,
         accumulate: case.accumulate,
     };
     backend.linear(
@@ -218,6 +220,7 @@ fn attention<B: Backend>(backend: &mut B, case: &AttentionCase) -> Vec<f32> {
         rotate_value: case.rotated && case.rotate_value,
         heads,
         mask: case.mask,
+        dropout: kernels::Dropout::None,
     };
     backend.attention(args, out.block_mut(0, queries, 1, width));
     download(backend, &out)
@@ -302,7 +305,7 @@ proptest! {
 
     #[test]
     fn linear_layers(case in linear_cases()) {
-        let expected = linear(&mut ReferenceBackend, &case);
+        let expected = linear(&mut ReferenceBackend::default(), &case);
         // A sum of up to 90 products of BF16 inputs: the rounding of a normalised input may fall the other way.
         let bound = if case.precision == Precision::Bf16 { 2e-2 } else { 1e-5 };
         for backend in &mut cpus() {
@@ -313,7 +316,7 @@ proptest! {
 
     #[test]
     fn attentions(case in attention_cases()) {
-        let expected = attention(&mut ReferenceBackend, &case);
+        let expected = attention(&mut ReferenceBackend::default(), &case);
         for backend in &mut cpus() {
             let what = format!("{} {case:?}", backend.describe());
             assert_close(&what, &expected, &attention(backend, &case), 1e-5);
@@ -322,7 +325,7 @@ proptest! {
 
     #[test]
     fn small_operations_agree(rows in 1..40usize, others in 1..5usize, pairs in 1..20usize, seed in any::<u32>()) {
-        let expected = small_operations(&mut ReferenceBackend, rows, others, pairs, u64::from(seed));
+        let expected = small_operations(&mut ReferenceBackend::default(), rows, others, pairs, u64::from(seed));
         for backend in &mut cpus() {
             let found = small_operations(backend, rows, others, pairs, u64::from(seed));
             assert_close(&backend.describe(), &expected, &found, 1e-5);
@@ -351,8 +354,14 @@ fn what_is_not_finite_shows() {
                     },
                 ),
             ] {
-                let expected =
-                    damaged_attention(&mut ReferenceBackend, (queries, keys, width), place, bad, rotated, mask);
+                let expected = damaged_attention(
+                    &mut ReferenceBackend::default(),
+                    (queries, keys, width),
+                    place,
+                    bad,
+                    rotated,
+                    mask,
+                );
                 for backend in &mut cpus() {
                     let found = damaged_attention(backend, (queries, keys, width), place, bad, rotated, mask);
                     let what = format!("{} {place} {bad} {queries} {mask:?}", backend.describe());
@@ -367,7 +376,7 @@ fn what_is_not_finite_shows() {
             (false, true, Precision::F32),
             (false, true, Precision::Bf16),
         ] {
-            let expected = damaged_linear(&mut ReferenceBackend, bad, norm, gated, precision);
+            let expected = damaged_linear(&mut ReferenceBackend::default(), bad, norm, gated, precision);
             for backend in &mut cpus() {
                 let found = damaged_linear(backend, bad, norm, gated, precision);
                 let what = format!("{} {bad} {norm} {gated} {precision:?}", backend.describe());
@@ -375,7 +384,7 @@ fn what_is_not_finite_shows() {
             }
         }
         for every in [false, true] {
-            let expected = damaged_pool(&mut ReferenceBackend, bad, every);
+            let expected = damaged_pool(&mut ReferenceBackend::default(), bad, every);
             for backend in &mut cpus() {
                 let what = format!("pool {} {bad} {every}", backend.describe());
                 assert_eq!(finite(&expected), finite(&damaged_pool(backend, bad, every)), "{what}");
@@ -432,6 +441,7 @@ fn damaged_attention<B: Backend>(
         rotate_value: false,
         heads: 1,
         mask,
+        dropout: kernels::Dropout::None,
     };
     backend.attention(args, out.view_mut());
     download(backend, &out)
@@ -452,6 +462,7 @@ fn damaged_linear<B: Backend>(backend: &mut B, bad: f32, norm: bool, gated: bool
         bias: None,
         gated,
         precision,
+        origin: kernels::Origin::default(),
     });
     let mut out = backend.zeros(3, if gated { outputs / 2 } else { outputs });
     let args = LinearArgs {
@@ -510,7 +521,7 @@ fn large_shapes() {
         ..base.clone()
     };
     for case in [base, down, single] {
-        let expected = linear(&mut ReferenceBackend, &case);
+        let expected = linear(&mut ReferenceBackend::default(), &case);
         for backend in &mut cpus() {
             assert_close(&backend.describe(), &expected, &linear(backend, &case), 2e-5);
         }
@@ -527,7 +538,7 @@ fn large_shapes() {
         mask: Mask::All,
         seed: 10,
     };
-    let expected = attention(&mut ReferenceBackend, &case);
+    let expected = attention(&mut ReferenceBackend::default(), &case);
     for backend in &mut cpus() {
         assert_close(&backend.describe(), &expected, &attention(backend, &case), 1e-5);
     }

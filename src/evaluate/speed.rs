@@ -72,6 +72,7 @@ pub fn gemm_gflops<B: Backend>(backend: &mut B, precision: Precision) -> Result<
         bias: None,
         gated: false,
         precision,
+        origin: kernels::Origin::default(),
     });
     let x = backend.tensor(ROWS, INPUTS, &vec![0.5; ROWS * INPUTS]);
     let mut out = backend.zeros(ROWS, OUTPUTS);

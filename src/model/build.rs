@@ -235,7 +235,7 @@ pub fn build(
         precision: options.precision,
     };
     Ok(match options.backend {
-        BackendKind::Reference => Box::new(Network::new(ReferenceBackend, checkpoint, plan)),
+        BackendKind::Reference => Box::new(Network::new(ReferenceBackend::default(), checkpoint, plan)),
         BackendKind::Cpu => {
             let backend = CpuBackend::new(CpuOptions {
                 threads: options.threads,

@@ -3,7 +3,7 @@
 //!
 //! Each encoder has a part that depends on the session's units only; [`UnitFeedback`] holds it, computed once a session.
 
-use kernels::{Activation, Attention, Backend, LinearArgs, Map, Mask, Matrix, View, ViewMut};
+use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Map, Mask, Matrix, View, ViewMut};
 
 /// Heads of the `cross_attn` feedback encoder; the reference fixes them.
 pub const CROSS_ATTENTION_FEEDBACK_HEADS: usize = 4;
@@ -124,6 +124,7 @@ fn pool_heads<B: Backend>(
         rotate_value: false,
         heads,
         mask: Mask::All,
+        dropout: Dropout::None,
     };
     backend.attention(args, out);
 }

@@ -2,7 +2,7 @@
 //!
 //! Letters in shapes: D model dim, W = heads × Dh the inner width of an attention, L latents, T bins, N units.
 
-use kernels::{Attention, Backend, LinearArgs, Mask, Matrix, Norm, Rotary, View, ViewMut};
+use kernels::{Attention, Backend, Dropout, LinearArgs, Mask, Matrix, Norm, Rotary, View, ViewMut};
 
 /// Gain and bias of a LayerNorm, each `[1, D]`.
 pub struct LayerNorm<B: Backend> {
@@ -35,14 +35,16 @@ impl<B: Backend> NormedLinear<B> {
     }
 }
 
-/// `out += x Wᵀ + b`.
+/// `out += x Wᵀ + b`, of which `dropout` is dropped while learning.
 pub(super) fn add_linear<B: Backend>(
     backend: &mut B,
     x: View<'_, B::Tensor>,
     linear: &B::Linear,
+    dropout: Dropout,
     out: ViewMut<'_, B::Tensor>,
 ) {
     let args = LinearArgs {
+        dropout,
         accumulate: true,
         ..LinearArgs::default()
     };
@@ -104,12 +106,14 @@ impl<B: Backend> CrossAttention<B> {
             rotate_value: false,
             heads: self.heads,
             mask,
+            dropout: Dropout::Weights,
         };
         backend.attention(args, attended.block_mut(0, rows, 0, width));
         add_linear(
             backend,
             attended.block(0, rows, 0, width),
             &self.to_out,
+            Dropout::None,
             x.row_block_mut(0, rows),
         );
     }
@@ -148,9 +152,11 @@ impl<B: Backend> SelfAttention<B> {
             rotate_value: true,
             heads: self.heads,
             mask: Mask::All,
+            dropout: Dropout::Weights,
         };
         backend.attention(args, attended.block_mut(0, rows, 0, width));
-        add_linear(backend, attended.block(0, rows, 0, width), &self.to_out, x.view_mut());
+        let attended = attended.block(0, rows, 0, width);
+        add_linear(backend, attended, &self.to_out, Dropout::Residual, x.view_mut());
     }
 
     /// The decoder's self-attention: rows `first ..` of a growing sequence, whose earlier rows stand in `cache`
@@ -191,12 +197,14 @@ impl<B: Backend> SelfAttention<B> {
             rotate_value: false,
             heads: self.heads,
             mask,
+            dropout: Dropout::Weights,
         };
         backend.attention(args, attended.block_mut(0, rows, 0, width));
         add_linear(
             backend,
             attended.block(0, rows, 0, width),
             &self.to_out,
+            Dropout::None,
             x.row_block_mut(0, rows),
         );
     }
@@ -206,13 +214,25 @@ impl<B: Backend> SelfAttention<B> {
 pub struct FeedForward<B: Backend> {
     pub(super) gate: NormedLinear<B>,
     pub(super) down: B::Linear,
+    /// What is dropped of the output while learning.
+    pub(super) dropout: Dropout,
 }
 
 impl<B: Backend> FeedForward<B> {
     /// `x += ffn(x)` over the first `rows` rows; `hidden` scratch of at least `[rows, 4D]`.
     pub(super) fn apply(&self, backend: &mut B, x: &mut B::Tensor, rows: usize, hidden: &mut B::Tensor) {
-        self.gate
-            .apply(backend, x.row_block(0, rows), hidden.row_block_mut(0, rows));
-        add_linear(backend, hidden.row_block(0, rows), &self.down, x.row_block_mut(0, rows));
+        let args = LinearArgs {
+            norm: Some(self.gate.norm.args()),
+            dropout: Dropout::Hidden,
+            ..LinearArgs::default()
+        };
+        backend.linear(
+            x.row_block(0, rows),
+            &self.gate.linear,
+            args,
+            hidden.row_block_mut(0, rows),
+        );
+        let hidden = hidden.row_block(0, rows);
+        add_linear(backend, hidden, &self.down, self.dropout, x.row_block_mut(0, rows));
     }
 }

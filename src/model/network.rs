@@ -4,7 +4,9 @@
 //! type), queries of the latents, the unit's part of the head and of the feedback encoder. What depends on the past bins
 //! only is cached while generating. Neither changes the numbers beyond the order of sums.
 
-use kernels::{Activation, Attention, Backend, BackendError, LinearArgs, Map, Mask, Matrix, Precision, Rotary};
+use kernels::{
+    Activation, Attention, Backend, BackendError, Dropout, LinearArgs, Map, Mask, Matrix, Precision, Rotary, View,
+};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
@@ -126,10 +128,11 @@ impl<B: Backend> Network<B> {
             rotate_value: true,
             heads: config.cross_heads,
             mask: Mask::All,
+            dropout: Dropout::Weights,
         };
         backend.attention(args, buffers.attended.block_mut(0, rows, 0, width));
         let attended = buffers.attended.block(0, rows, 0, width);
-        add_linear(backend, attended, &weights.encoder.to_out, x.view_mut());
+        add_linear(backend, attended, &weights.encoder.to_out, Dropout::None, x.view_mut());
         weights.encoder_ffn.apply(backend, x, rows, &mut buffers.hidden);
 
         for layer in &weights.processor {
@@ -187,6 +190,16 @@ impl<B: Backend> Network<B> {
             bins: self.plan.bins,
             emit_from: 0,
         });
+    }
+
+    /// What it runs on, and the log rates there, `[T·N, 1]`: for a backend that learns from them.
+    pub fn predicted(&mut self) -> (&mut B, View<'_, B::Tensor>) {
+        (&mut self.backend, self.buffers.log_rates.view())
+    }
+
+    /// The backend alone; tensors that it keeps for this network are of no use afterwards.
+    pub fn into_backend(self) -> B {
+        self.backend
     }
 
     /// Copies the log rates out, `[T, N]`.

@@ -79,14 +79,11 @@ impl<B: Backend> Session<B> {
     pub(super) fn new(backend: &mut B, checkpoint: &Checkpoint, weights: &Weights<B>, plan: &SessionPlan) -> Self {
         let config = &checkpoint.config;
         let (dim, n) = (config.dim, plan.unit_rows.len());
-        let table = &checkpoint.tensors["unit_emb.weight"].data;
-        let rows: Vec<f32> = plan
-            .unit_rows
-            .iter()
-            .flat_map(|&row| &table[row * dim..(row + 1) * dim])
-            .copied()
-            .collect();
-        let units = backend.tensor(n, dim, &rows);
+        let rows: Vec<u32> = plan.unit_rows.iter().map(|&row| row as u32).collect();
+        let mut unit_rows = backend.rows(n);
+        backend.set_rows(&mut unit_rows, &rows);
+        let mut units = backend.zeros(n, dim);
+        backend.gather(weights.units.view(), &unit_rows, units.view_mut());
 
         let mut tokens = backend.zeros(TOKEN_TYPES * n, dim);
         let types = weights.token_types.row_block(0, TOKEN_TYPES);

@@ -1,6 +1,6 @@
 //! From a checkpoint's tensors to the network's weights on a backend.
 
-use kernels::{Backend, LinearSpec, Precision};
+use kernels::{Backend, Dropout, LinearSpec, Origin, Precision};
 
 use super::checkpoint::{Checkpoint, HostTensor};
 use super::config::{Decoder, Feedback};
@@ -38,6 +38,8 @@ pub struct Head<B: Backend> {
 
 /// All weights of the network that do not depend on the session.
 pub struct Weights<B: Backend> {
+    /// `[unit rows, D]`: every unit that was trained, behind the reserved row 0.
+    pub(super) units: B::Tensor,
     /// `[4, D]`: none, start, end, padding.
     pub(super) token_types: B::Tensor,
     /// `[latents per step, D]`.
@@ -67,7 +69,7 @@ impl<B: Backend> Weights<B> {
         let processor = (0..config.enc_depth)
             .map(|i| ProcessorLayer {
                 attention: loader.self_attention(&format!("proc_layers.{i}.0")),
-                ffn: loader.feed_forward(&format!("proc_layers.{i}.1")),
+                ffn: loader.feed_forward(&format!("proc_layers.{i}.1"), Dropout::Residual),
             })
             .collect();
         let with_memory = matches!(
@@ -79,16 +81,17 @@ impl<B: Backend> Weights<B> {
                 cross: loader.cross_attention(&format!("ar_decoder.layers.{i}.0")),
                 memory: with_memory.then(|| loader.cross_attention(&format!("ar_decoder.layers.{i}.1"))),
                 own: loader.self_attention(&format!("ar_decoder.layers.{i}.2")),
-                ffn: loader.feed_forward(&format!("ar_decoder.layers.{i}.3")),
+                ffn: loader.feed_forward(&format!("ar_decoder.layers.{i}.3"), Dropout::None),
             })
             .collect();
         Weights {
+            units: loader.table("unit_emb.weight"),
             token_types: loader.table("token_type_emb.weight"),
             latents: loader.table("latent_emb.weight"),
             bin_queries: loader.table("bin_emb"),
             omega: loader.host("rotary_emb.omega").data.clone(),
             encoder: loader.cross_attention("enc_atn"),
-            encoder_ffn: loader.feed_forward("enc_ffn"),
+            encoder_ffn: loader.feed_forward("enc_ffn", Dropout::None),
             processor,
             decoder,
             head: loader.head(),
@@ -134,12 +137,18 @@ impl<B: Backend> Loader<'_, B> {
     fn table(&mut self, name: &str) -> B::Tensor {
         let (rows, cols) = self.matrix_shape(name);
         let data = &self.checkpoint.tensors[name].data;
-        self.backend.tensor(rows, cols, data)
+        self.backend.parameter(name, rows, cols, data)
     }
 
     fn slice(&mut self, weight: &str, bias: Option<&str>, slice: Slice, gated: bool) -> B::Linear {
         let (_, stride) = self.matrix_shape(weight);
         let tensors = &self.checkpoint.tensors;
+        let origin = Origin {
+            weight,
+            bias: bias.unwrap_or_default(),
+            row: slice.row,
+            col: slice.col,
+        };
         let bias = bias.map(|bias| &tensors[bias].data[slice.row..slice.row + slice.rows]);
         let spec = LinearSpec {
             weight: &tensors[weight].data[slice.row * stride + slice.col..],
@@ -149,6 +158,7 @@ impl<B: Backend> Loader<'_, B> {
             bias,
             gated,
             precision: self.precision,
+            origin,
         };
         self.backend.linear_layer(&spec)
     }
@@ -232,7 +242,7 @@ impl<B: Backend> Loader<'_, B> {
         }
     }
 
-    fn feed_forward(&mut self, prefix: &str) -> FeedForward<B> {
+    fn feed_forward(&mut self, prefix: &str, dropout: Dropout) -> FeedForward<B> {
         let weight = format!("{prefix}.1.net.0.weight");
         let whole = self.whole(&weight);
         let norm = self.norm(&format!("{prefix}.0"));
@@ -242,6 +252,7 @@ impl<B: Backend> Loader<'_, B> {
                 linear: self.slice(&weight, Some(&format!("{prefix}.1.net.0.bias")), whole, true),
             },
             down: self.linear(&format!("{prefix}.1.net.3")),
+            dropout,
         }
     }
 

@@ -358,6 +358,7 @@ pub fn tiles_agree() -> bool {
                 bias: None,
                 gated: false,
                 precision: Precision::Bf16,
+                origin: crate::Origin::default(),
             },
         );
         let mut scratch: Aligned<f32> = Aligned::zeros(PackedLinear::scratch(INPUTS));
