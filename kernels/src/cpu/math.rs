@@ -34,6 +34,30 @@ pub unsafe fn exp<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub unsafe fn gelu<V: Vector>(x: V) -> V {
     // SAFETY: as the caller's.
+    unsafe { gelu_parts(x).0 }
+}
+
+/// `x Φ(x)` and its derivative `Φ(x) + x φ(x)`.
+///
+/// # Safety
+/// `V`'s instruction set is there.
+#[inline(always)]
+pub unsafe fn gelu_and_slope<V: Vector>(x: V) -> (V, V) {
+    // SAFETY: as the caller's.
+    unsafe {
+        let (gelu, distribution, bell) = gelu_parts(x);
+        let root = V::splat(0.398_942_3);
+        (gelu, x.mul(bell).fma(root, distribution))
+    }
+}
+
+/// `x Φ(x)`, `Φ(x)` and `exp(−x²/2)`.
+///
+/// # Safety
+/// `V`'s instruction set is there.
+#[inline(always)]
+unsafe fn gelu_parts<V: Vector>(x: V) -> (V, V, V) {
+    // SAFETY: as the caller's.
     unsafe {
         let z = x.abs().mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
         let one = V::splat(1.0);
@@ -43,9 +67,11 @@ pub unsafe fn gelu<V: Vector>(x: V) -> V {
             p = p.fma(t, V::splat(coefficient));
         }
         let minus_z = V::splat(0.0).sub(z);
-        let tail = p.mul(t).mul(exp(minus_z.mul(z)));
+        let bell = exp(minus_z.mul(z));
+        let tail = p.mul(t).mul(bell);
         let erf = one.sub(tail).with_sign(x);
-        x.mul(V::splat(0.5)).mul(one.add(erf))
+        let half = V::splat(0.5);
+        (x.mul(half).mul(one.add(erf)), half.mul(one.add(erf)), bell)
     }
 }
 

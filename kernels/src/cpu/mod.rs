@@ -6,7 +6,9 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod derivative;
 mod elementwise;
+mod gradient;
 mod linear;
 mod math;
 mod memory;
@@ -74,6 +76,8 @@ pub struct CpuBackend {
     scratch_each: usize,
     packed_key: Aligned<f32>,
     packed_value: Aligned<f32>,
+    /// Attention weights of a head and their derivatives, while learning.
+    head_weights: [Aligned<f32>; 2],
 }
 
 impl CpuBackend {
@@ -95,6 +99,7 @@ impl CpuBackend {
             scratch_each: 0,
             packed_key: Aligned::zeros(0),
             packed_value: Aligned::zeros(0),
+            head_weights: [Aligned::zeros(0), Aligned::zeros(0)],
         }
     }
 
@@ -214,6 +219,26 @@ impl CpuBackend {
             // heads write disjoint columns, scratch is the thread's own.
             unsafe { vector::run(isa, job) };
         });
+    }
+}
+
+impl CpuBackend {
+    /// Turns every head of rows in place.
+    fn turn(&mut self, rotary: Rotary<'_, CpuRotation>, back: bool, mut x: ViewMut<'_, CpuTensor>) {
+        let head_dim = rotary.rotation.head_dim();
+        assert_eq!(x.cols % head_dim, 0);
+        let job = RotateJob {
+            rotation: rotary.rotation,
+            first: rotary.first,
+            x: x.ptr(),
+            stride: x.tensor.cols,
+            rows: x.rows,
+            heads: x.cols / head_dim,
+            head_dim,
+            back,
+        };
+        // SAFETY: the instruction set was checked; the view lies within its tensor.
+        unsafe { vector::run(self.isa, job) };
     }
 }
 
@@ -424,20 +449,8 @@ impl Backend for CpuBackend {
         });
     }
 
-    fn rotate(&mut self, rotary: Rotary<'_, CpuRotation>, mut x: ViewMut<'_, CpuTensor>) {
-        let head_dim = rotary.rotation.head_dim();
-        assert_eq!(x.cols % head_dim, 0);
-        let job = RotateJob {
-            rotation: rotary.rotation,
-            first: rotary.first,
-            x: x.ptr(),
-            stride: x.tensor.cols,
-            rows: x.rows,
-            heads: x.cols / head_dim,
-            head_dim,
-        };
-        // SAFETY: the instruction set was checked; the view lies within its tensor.
-        unsafe { vector::run(self.isa, job) };
+    fn rotate(&mut self, rotary: Rotary<'_, CpuRotation>, x: ViewMut<'_, CpuTensor>) {
+        self.turn(rotary, false, x);
     }
 
     fn attention(&mut self, args: Attention<'_, Self>, out: ViewMut<'_, CpuTensor>) {

@@ -130,6 +130,8 @@ pub struct RotateJob<'a> {
     pub heads: usize,
     /// Channels a head.
     pub head_dim: usize,
+    /// By the opposite angles.
+    pub back: bool,
 }
 
 impl Kernel for RotateJob<'_> {
@@ -141,7 +143,11 @@ impl Kernel for RotateJob<'_> {
                 // SAFETY: the job's rows and heads are valid and nobody else's.
                 unsafe {
                     let x = self.x.add(row * self.stride + head * self.head_dim);
-                    turn::<V, false>(x, self.head_dim, Some(angles), x);
+                    if self.back {
+                        turn::<V, true>(x, self.head_dim, Some(angles), x);
+                    } else {
+                        turn::<V, false>(x, self.head_dim, Some(angles), x);
+                    }
                 }
             }
         }
