@@ -25,6 +25,7 @@ pub(super) struct Source {
 }
 
 /// One assignment, with what its derivative needs.
+#[allow(clippy::large_enum_variant)] // a window makes a hundred of them
 pub(super) enum Record {
     /// `out` no longer depends on anything.
     Constant {
