@@ -72,7 +72,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
     let shape = WindowShape::new(network.config(), network.plan().bins);
 
     let interval = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
-    let origin = recording.first_spike_ns().unwrap_or(interval.0);
+    let origin = recording.grid_origin_ns().unwrap_or(interval.0);
     let (times_ns, units) = recording.spikes_of(&matched.model_unit);
     let spikes = Spikes {
         times_ns: &times_ns,
