@@ -16,9 +16,9 @@ use crate::pipeline::predictor::mean_log_rates;
 
 /// Score a checkpoint's predictions of a recording's future
 ///
-/// Windows stand on the grid of bins that begins with the first spike; the first history begins where the interval does,
-/// each further one a horizon later (see --stride-bins). Prints forward-prediction bits per spike against each unit's mean
-/// rate on the training data.
+/// Windows stand on the grid of bins that begins with the first spike (in a file of counts, with its bin); the first
+/// history begins where the interval does, each further one a horizon later (see --stride-bins). Prints
+/// forward-prediction bits per spike against each unit's mean rate on the training data.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  neurohorizon eval model.ckpt session.npz\n  \
                         neurohorizon eval model.safetensors session.nwb --from 0.5 --to 0.75 --json")]

@@ -83,7 +83,10 @@ pub enum SamplerError {
         unit: String,
     },
     /// A threshold that leaves nothing.
-    #[error("no unit of session {session} fires at {min_rate_hz} Hz or more in the training intervals; the highest rate is {highest_hz:.3} Hz")]
+    #[error(
+        "no unit of session {session} fires at {min_rate_hz} Hz or more in the training intervals; the highest rate is \
+         {highest_hz:.3} Hz"
+    )]
     NoUnits {
         /// The session's name.
         session: String,
