@@ -2,9 +2,10 @@
 //!
 //! Spikes come in from an acquisition system ([`acquire`]), go through lock-free rings into time bins, the network
 //! ([`model`]) predicts every unit's spike counts over a horizon, and the predictions go out over ZeroMQ ([`pipeline`]).
-//! [`data`] reads recordings, [`evaluate`] says how good predictions are, [`cli`] is the command line.
+//! [`data`] reads recordings, [`evaluate`] says how good predictions are, [`train`] fits the network to recordings,
+//! [`cli`] is the command line.
 //!
-//! Arrows point one way: `cli → {evaluate, pipeline} → {model, acquire, data} → kernels`.
+//! Arrows point one way: `cli → {train, evaluate, pipeline} → {model, acquire, data} → kernels`.
 
 pub mod acquire;
 pub mod cli;
@@ -12,3 +13,4 @@ pub mod data;
 pub mod evaluate;
 pub mod model;
 pub mod pipeline;
+pub mod train;

@@ -309,6 +309,7 @@ impl Population {
             start_ns,
             end_ns,
             intervals: vec![Interval { start_ns, end_ns }],
+            count_bin_ns: None,
             trials: self.task.trials_within(start_ns, end_ns),
             epochs: Vec::new(),
             notes: vec![format!("simulated, {} s", (end_ns - start_ns) as f64 / NS_PER_S as f64)],

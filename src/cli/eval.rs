@@ -16,9 +16,9 @@ use crate::pipeline::predictor::mean_log_rates;
 
 /// Score a checkpoint's predictions of a recording's future
 ///
-/// Windows stand on the grid of bins that begins with the first spike; the first history begins where the interval does,
-/// each further one a horizon later (see --stride-bins). Prints forward-prediction bits per spike against each unit's mean
-/// rate on the training data.
+/// Windows stand on the grid of bins that begins with the first spike (in a file of counts, with its bin); the first
+/// history begins where the interval does, each further one a horizon later (see --stride-bins). Prints
+/// forward-prediction bits per spike against each unit's mean rate on the training data.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  neurohorizon eval model.ckpt session.npz\n  \
                         neurohorizon eval model.safetensors session.nwb --from 0.5 --to 0.75 --json")]
@@ -72,7 +72,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
     let shape = WindowShape::new(network.config(), network.plan().bins);
 
     let interval = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
-    let origin = recording.first_spike_ns().unwrap_or(interval.0);
+    let origin = recording.grid_origin_ns().unwrap_or(interval.0);
     let (times_ns, units) = recording.spikes_of(&matched.model_unit);
     let spikes = Spikes {
         times_ns: &times_ns,

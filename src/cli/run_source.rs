@@ -41,7 +41,7 @@ pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource,
     let recording = Recording::load(&section.recording)?;
     let (start_ns, end_ns) = replay_interval(&recording, section, bin_ns)?;
     let tick_ns = ms_to_ns("replay.tick_ms", section.tick_ms, 0.01)?;
-    let first_ns = recording.first_spike_ns().unwrap_or(start_ns);
+    let first_ns = recording.grid_origin_ns().unwrap_or(start_ns);
     let (mean_from, mean_to) = if start_ns - first_ns >= bin_ns {
         (first_ns, start_ns)
     } else {

@@ -13,6 +13,8 @@ pub(super) struct RawRecording {
     /// Observed intervals, in any order, possibly touching; empty when the file states none: then the recording is
     /// taken to be observed from its first spike to its last.
     pub intervals: Vec<Interval>,
+    /// As in [`Recording`].
+    pub count_bin_ns: Option<i64>,
     pub behaviour: Vec<Series>,
     pub trials: Vec<Trial>,
     pub epochs: Vec<Epoch>,
@@ -26,6 +28,7 @@ impl RawRecording {
             unit_ids: Vec::new(),
             spikes: Vec::new(),
             intervals: Vec::new(),
+            count_bin_ns: None,
             behaviour: Vec::new(),
             trials: Vec::new(),
             epochs: Vec::new(),
@@ -87,6 +90,7 @@ impl RawRecording {
             start_ns,
             end_ns,
             intervals,
+            count_bin_ns: self.count_bin_ns,
             behaviour: self.behaviour,
             trials: self.trials,
             epochs: self.epochs,

@@ -54,6 +54,7 @@ pub(super) fn read_counts<R: Read + Seek>(
     };
 
     raw.unit_ids = (0..n_units as u64).map(unit_id).collect();
+    raw.count_bin_ns = Some(bin_ns);
     raw.spikes = spread(
         starts.iter().copied().zip(counts.chunks_exact(n_units)),
         bin_ns,
@@ -134,6 +135,7 @@ pub(super) fn read_trial_tensor<R: Read + Seek>(
         counts[first..first + n_bins * n_units].chunks_exact(n_units)
     });
     raw.unit_ids = (0..n_units as u64).map(unit_id).collect();
+    raw.count_bin_ns = Some(bin_ns);
     raw.spikes = spread(starts.iter().copied().zip(in_order), bin_ns, options.spread_seed);
     raw.notes.push(format!(
         "spike times inside the bins of {bin_ns} ns were drawn with seed {}",

@@ -1,15 +1,16 @@
-//! Places in a recording, and the grid of bins on which it is replayed and evaluated: both begin with the first spike.
+//! Places in a recording, and the grid of bins on which it is replayed and evaluated: both begin with the first spike,
+//! or with the bin that it was counted in where a file holds counts.
 
 use std::str::FromStr;
 
 use super::{DataError, Recording};
 
-/// A place in a recording, counted from its first spike: `0.8` or `80%` of the way to its end, or `96s`.
+/// A place in a recording, counted from the origin of its grid: `0.8` or `80%` of the way to its end, or `96s`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Position {
     /// A fraction of the duration, 0 to 1.
     Fraction(f64),
-    /// Seconds from the first spike.
+    /// Seconds from the origin of the grid.
     Seconds(f64),
 }
 
@@ -44,12 +45,12 @@ impl FromStr for Position {
 
 impl Recording {
     /// Start and end, device ns, of the part between two places. The start is rounded to the grid of `bin_ns` wide bins
-    /// that begins with the first spike; the end is the recording's at the latest.
+    /// that begins at [`Recording::grid_origin_ns`]; the end is the recording's at the latest.
     ///
     /// # Errors
     /// If there is no spike or the part is empty.
     pub fn grid_interval(&self, from: Position, to: Position, bin_ns: i64) -> Result<(i64, i64), DataError> {
-        let Some(first_ns) = self.first_spike_ns() else {
+        let Some(first_ns) = self.grid_origin_ns() else {
             return Err(DataError::NoSpikes {
                 name: self.name.clone(),
             });

@@ -87,6 +87,9 @@ pub struct Recording {
     pub end_ns: i64,
     /// When the units were observed, ascending, disjoint: silence inside is data, outside it is not.
     pub intervals: Vec<Interval>,
+    /// Width of the bins that the file counts spikes in, where it does not hold their times: bins follow one another from
+    /// the start of each interval, and where in its bin a spike lies was drawn.
+    pub count_bin_ns: Option<i64>,
     /// Behavioural series; they may begin before and end after the spikes.
     pub behaviour: Vec<Series>,
     /// Trials in order of their start.
@@ -123,9 +126,27 @@ impl Recording {
         self.intervals.iter().map(Interval::duration_ns).sum()
     }
 
-    /// Time of the first spike, to which evaluation aligns its time zero; none without spikes.
+    /// Time of the first spike; none without spikes.
     pub fn first_spike_ns(&self) -> Option<i64> {
         self.spike_times_ns.first().copied()
+    }
+
+    /// Where the grid of bins begins, on which recordings are replayed, evaluated and trained on: with the first spike, or
+    /// with the bin that it was counted in, so that the grid's bins hold the counts of the file; none without spikes.
+    pub fn grid_origin_ns(&self) -> Option<i64> {
+        let first_ns = self.first_spike_ns()?;
+        Some(self.count_bin_of(first_ns).map_or(first_ns, |bin| bin.start_ns))
+    }
+
+    /// The bin that a spike at `t_ns` was counted in; none where the file holds spike times.
+    pub fn count_bin_of(&self, t_ns: i64) -> Option<Interval> {
+        let bin_ns = self.count_bin_ns?;
+        let interval = self.intervals[..self.intervals.partition_point(|i| i.start_ns <= t_ns)].last()?;
+        let start_ns = t_ns - (t_ns - interval.start_ns) % bin_ns;
+        Some(Interval {
+            start_ns,
+            end_ns: start_ns + bin_ns,
+        })
     }
 
     /// The index of a unit id.
@@ -177,7 +198,8 @@ impl Recording {
     }
 
     /// The part inside `window`: its spikes, observed intervals (cut at the window's edges) and samples, and those
-    /// trials and epochs that lie wholly inside. Units, also silent ones, keep their indices.
+    /// trials and epochs that lie wholly inside. Units, also silent ones, keep their indices. Edges may cut through bins that
+    /// spikes were counted in, so the part no longer tells these bins.
     ///
     /// # Errors
     /// If the window is empty or lies outside the recording.
@@ -221,6 +243,7 @@ impl Recording {
                 .iter()
                 .filter_map(|interval| interval.intersection(&window))
                 .collect(),
+            count_bin_ns: None,
             behaviour: behaviour.collect(),
             trials: self
                 .trials
@@ -311,6 +334,7 @@ mod tests {
                     end_ns: 100,
                 },
             ],
+            count_bin_ns: None,
             behaviour: vec![Series {
                 name: "x".to_owned(),
                 unit: "m".to_owned(),
@@ -344,6 +368,23 @@ mod tests {
         assert_eq!(recording.spikes_between(40, 10), 4..4);
         assert_eq!(recording.unit_counts(), [3, 0, 2]);
         assert!(recording.is_observed(0, 40) && !recording.is_observed(30, 61));
+    }
+
+    #[test]
+    fn bins_of_counts_follow_one_another_in_each_interval() {
+        let mut recording = sample();
+        assert_eq!(
+            (recording.grid_origin_ns(), recording.count_bin_of(10)),
+            (Some(10), None)
+        );
+        recording.count_bin_ns = Some(8);
+        let bin = |t_ns| recording.count_bin_of(t_ns).map(|bin| (bin.start_ns, bin.end_ns));
+        assert_eq!(
+            (bin(0), bin(15), bin(16)),
+            (Some((0, 8)), Some((8, 16)), Some((16, 24)))
+        );
+        assert_eq!((bin(67), bin(99), bin(-1)), (Some((60, 68)), Some((92, 100)), None));
+        assert_eq!(recording.grid_origin_ns(), Some(8));
     }
 
     #[test]

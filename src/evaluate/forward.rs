@@ -1,9 +1,8 @@
 //! Scores predictions of a recording's future against what happened: the offline protocol.
 //!
-//! Windows stand on the grid of bins that begins with the recording's first spike. The first window's history begins at the
-//! interval's start; each further one `stride` bins later, as long as every bin that its horizon reaches into ends
-//! within the interval. The runtime
-//! scores itself by the same rule, so that both give one figure.
+//! Windows stand on the recording's grid of bins, which begins at its `grid_origin_ns`. The first window's history begins
+//! at the interval's start; each further one `stride` bins later, as long as every bin that its horizon reaches into ends
+//! within the interval. The runtime scores itself by the same rule, so that both give one figure.
 
 use kernels::BackendError;
 

@@ -195,6 +195,13 @@ fn counts_come_back_when_binned_again() {
         .map(|row| row.iter().map(|&count| count as u64).collect())
         .collect();
     assert_eq!(counts_in(&recording, &starts, bin), expected);
+    // Cell 0 is empty and cell 1 is not: the first spike lies in the first bin, and so does the grid's origin.
+    assert_eq!(
+        (recording.count_bin_ns, recording.grid_origin_ns()),
+        (Some(bin), Some(first))
+    );
+    let after_the_hole = recording.count_bin_of(starts[12] + bin - 1).map(|bin| bin.start_ns);
+    assert_eq!(after_the_hole, Some(starts[12]));
     let part = |from: i64| Interval {
         start_ns: first + from * bin,
         end_ns: first + (from + 10) * bin,
