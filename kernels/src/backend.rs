@@ -385,6 +385,24 @@ pub trait Backend {
         activation: Activation,
         out: ViewMut<'_, Self::Tensor>,
     );
+    /// `out[i·N + n] = a[i, :] · b[n, :]`, or `out +=` that; `a` `[I, C]`, `b` `[N, C]`, `out` `[I·N, 1]`.
+    fn outer_dot(
+        &mut self,
+        a: View<'_, Self::Tensor>,
+        b: View<'_, Self::Tensor>,
+        accumulate: bool,
+        out: ViewMut<'_, Self::Tensor>,
+    );
+    /// `out = x · y`, element by element; `x` and `out` `[M, C]`, `y` `[M, C]`, or `[1, C]` for every row.
+    fn multiply(&mut self, x: View<'_, Self::Tensor>, y: View<'_, Self::Tensor>, out: ViewMut<'_, Self::Tensor>);
+    /// `out = Σₙ weights[n] x[n, :]`, or `out +=` that; `weights` `[1, N]`, `x` `[N, C]`, `out` `[1, C]`.
+    fn sum_rows(
+        &mut self,
+        weights: View<'_, Self::Tensor>,
+        x: View<'_, Self::Tensor>,
+        accumulate: bool,
+        out: ViewMut<'_, Self::Tensor>,
+    );
     /// `out = activation(norm(x) Wᵀ + bias + addend)`, or `out +=` that; `x` `[M, inputs]`, `out` `[M, outputs]`
     /// (`[M, outputs / 2]` if gated).
     fn linear(

@@ -150,6 +150,33 @@ pub trait Differentiable: Backend {
         ga: ViewMut<'_, Self::Tensor>,
         gb: ViewMut<'_, Self::Tensor>,
     );
+    /// Of [`Backend::outer_dot`]: added to `ga` and `gb`.
+    fn outer_dot_backward(
+        &mut self,
+        a: View<'_, Self::Tensor>,
+        b: View<'_, Self::Tensor>,
+        gy: View<'_, Self::Tensor>,
+        ga: ViewMut<'_, Self::Tensor>,
+        gb: ViewMut<'_, Self::Tensor>,
+    );
+    /// Of `z = x · y`, element by element: added to `gx` and `gy`.
+    fn multiply_backward(
+        &mut self,
+        x: View<'_, Self::Tensor>,
+        y: View<'_, Self::Tensor>,
+        gz: View<'_, Self::Tensor>,
+        gx: ViewMut<'_, Self::Tensor>,
+        gy: ViewMut<'_, Self::Tensor>,
+    );
+    /// Of [`Backend::sum_rows`]: added to `gweights` and `gx`.
+    fn sum_rows_backward(
+        &mut self,
+        weights: View<'_, Self::Tensor>,
+        x: View<'_, Self::Tensor>,
+        gy: View<'_, Self::Tensor>,
+        gweights: ViewMut<'_, Self::Tensor>,
+        gx: ViewMut<'_, Self::Tensor>,
+    );
     /// Of [`Backend::pool`]: added to `gscores` and `gvalues`. Both or neither of `scores` and `gscores`.
     fn pool_backward(
         &mut self,

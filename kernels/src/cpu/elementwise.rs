@@ -44,6 +44,41 @@ impl Kernel for OuterAddJob {
     }
 }
 
+/// `out[i·N + n] = a[i] · b[n]`.
+pub struct OuterDotJob {
+    /// First row of `a`, distance of rows, rows.
+    pub a: (*const f32, usize, usize),
+    /// The same of `b`.
+    pub b: (*const f32, usize, usize),
+    /// First row of the output, distance of rows.
+    pub out: (*mut f32, usize),
+    /// Columns of `a` and `b`.
+    pub cols: usize,
+    /// Add to the output.
+    pub accumulate: bool,
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)] // said at `OuterAddJob`
+impl Kernel for OuterDotJob {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for i in 0..self.a.2 {
+            for n in 0..self.b.2 {
+                unsafe {
+                    let (a, b) = (self.a.0.add(i * self.a.1), self.b.0.add(n * self.b.1));
+                    let mut sum = V::splat(0.0);
+                    for c in (0..self.cols).step_by(V::LANES) {
+                        let lanes = (self.cols - c).min(V::LANES);
+                        sum = V::load_first(a.add(c), lanes).fma(V::load_first(b.add(c), lanes), sum);
+                    }
+                    let out = self.out.0.add((i * self.b.2 + n) * self.out.1);
+                    *out = if self.accumulate { *out } else { 0.0 } + sum.sum();
+                }
+            }
+        }
+    }
+}
+
 /// `out[c] = Σₙ softmaxₙ(scores[n, c]) values[n]`, or the mean without scores.
 pub struct PoolJob {
     /// First row of the scores, distance of rows.

@@ -378,6 +378,66 @@ impl Differentiable for CpuBackend {
         }
     }
 
+    fn outer_dot_backward(
+        &mut self,
+        a: View<'_, CpuTensor>,
+        b: View<'_, CpuTensor>,
+        gy: View<'_, CpuTensor>,
+        mut ga: ViewMut<'_, CpuTensor>,
+        mut gb: ViewMut<'_, CpuTensor>,
+    ) {
+        assert_eq!((a.rows * b.rows, a.cols), (gy.rows, b.cols));
+        self.loops(|| {
+            for i in 0..a.rows {
+                for n in 0..b.rows {
+                    let g = gy.row_slice(i * b.rows + n)[0];
+                    add_scaled(g, b.row_slice(n), ga.row_slice(i));
+                    add_scaled(g, a.row_slice(i), gb.row_slice(n));
+                }
+            }
+        });
+    }
+
+    fn multiply_backward(
+        &mut self,
+        x: View<'_, CpuTensor>,
+        y: View<'_, CpuTensor>,
+        gz: View<'_, CpuTensor>,
+        mut gx: ViewMut<'_, CpuTensor>,
+        mut gy: ViewMut<'_, CpuTensor>,
+    ) {
+        self.loops(|| {
+            for i in 0..x.rows {
+                let row = i.min(y.rows - 1);
+                let pairs = gz.row_slice(i).iter().zip(y.row_slice(row));
+                gx.row_slice(i)
+                    .iter_mut()
+                    .zip(pairs)
+                    .for_each(|(gx, (gz, y))| *gx += gz * y);
+                let pairs = gz.row_slice(i).iter().zip(x.row_slice(i));
+                gy.row_slice(row)
+                    .iter_mut()
+                    .zip(pairs)
+                    .for_each(|(gy, (gz, x))| *gy += gz * x);
+            }
+        });
+    }
+
+    fn sum_rows_backward(
+        &mut self,
+        weights: View<'_, CpuTensor>,
+        x: View<'_, CpuTensor>,
+        gy: View<'_, CpuTensor>,
+        mut gweights: ViewMut<'_, CpuTensor>,
+        mut gx: ViewMut<'_, CpuTensor>,
+    ) {
+        let g = gy.row_slice(0);
+        for n in 0..x.rows {
+            gweights.row_slice(0)[n] += x.row_slice(n).iter().zip(g).map(|(x, g)| x * g).sum::<f32>();
+            add_scaled(weights.row_slice(0)[n], g, gx.row_slice(n));
+        }
+    }
+
     fn pool_backward(
         &mut self,
         scores: Option<View<'_, CpuTensor>>,
@@ -421,6 +481,12 @@ impl Differentiable for CpuBackend {
             }
         });
     }
+}
+
+/// `out += scale · x`.
+#[inline(always)]
+fn add_scaled(scale: f32, x: &[f32], out: &mut [f32]) {
+    out.iter_mut().zip(x).for_each(|(y, x)| *y += scale * x);
 }
 
 /// The channels of a head.

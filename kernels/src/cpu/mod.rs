@@ -30,7 +30,7 @@ pub use tensor::CpuTensor;
 pub use vector::Isa;
 
 use attention::{BlockJob, FewJob, Operand, PackJob};
-use elementwise::{OuterAddJob, PoolJob};
+use elementwise::{OuterAddJob, OuterDotJob, PoolJob};
 use linear::LinearJob;
 use memory::{Aligned, Shared};
 use pool::{share, Pool};
@@ -390,6 +390,56 @@ impl Backend for CpuBackend {
         };
         // SAFETY: the instruction set was checked; views lie within their tensors and the shapes agree.
         unsafe { vector::run(self.isa, job) };
+    }
+
+    fn outer_dot(
+        &mut self,
+        a: View<'_, CpuTensor>,
+        b: View<'_, CpuTensor>,
+        accumulate: bool,
+        mut out: ViewMut<'_, CpuTensor>,
+    ) {
+        assert_eq!((a.rows * b.rows, a.cols, 1), (out.rows, b.cols, out.cols));
+        let job = OuterDotJob {
+            a: (a.ptr(), a.tensor.cols, a.rows),
+            b: (b.ptr(), b.tensor.cols, b.rows),
+            out: (out.ptr(), out.tensor.cols),
+            cols: a.cols,
+            accumulate,
+        };
+        // SAFETY: the instruction set was checked; views lie within their tensors and the shapes agree.
+        unsafe { vector::run(self.isa, job) };
+    }
+
+    fn multiply(&mut self, x: View<'_, CpuTensor>, y: View<'_, CpuTensor>, mut out: ViewMut<'_, CpuTensor>) {
+        assert_eq!((x.rows, x.cols), (out.rows, out.cols));
+        assert!(y.cols == x.cols && (y.rows == x.rows || y.rows == 1));
+        for i in 0..x.rows {
+            let pairs = x.row_slice(i).iter().zip(y.row_slice(i.min(y.rows - 1)));
+            out.row_slice(i)
+                .iter_mut()
+                .zip(pairs)
+                .for_each(|(out, (x, y))| *out = x * y);
+        }
+    }
+
+    fn sum_rows(
+        &mut self,
+        weights: View<'_, CpuTensor>,
+        x: View<'_, CpuTensor>,
+        accumulate: bool,
+        mut out: ViewMut<'_, CpuTensor>,
+    ) {
+        assert_eq!((weights.rows, weights.cols, x.cols), (1, x.rows, out.cols));
+        let sum = out.row_slice(0);
+        if !accumulate {
+            sum.fill(0.0);
+        }
+        for (n, &weight) in weights.row_slice(0).iter().enumerate() {
+            sum.iter_mut()
+                .zip(x.row_slice(n))
+                .for_each(|(sum, x)| *sum += weight * x);
+        }
     }
 
     fn linear(

@@ -287,6 +287,58 @@ impl<S: Element> Differentiable for Reference<S> {
         }
     }
 
+    fn outer_dot_backward(
+        &mut self,
+        a: View<'_, HostMatrix<S>>,
+        b: View<'_, HostMatrix<S>>,
+        gy: View<'_, HostMatrix<S>>,
+        mut ga: ViewMut<'_, HostMatrix<S>>,
+        mut gb: ViewMut<'_, HostMatrix<S>>,
+    ) {
+        for i in 0..a.rows {
+            for n in 0..b.rows {
+                for c in 0..a.cols {
+                    let g = gy.at(i * b.rows + n, 0);
+                    ga.add(i, c, g * b.at(n, c));
+                    gb.add(n, c, g * a.at(i, c));
+                }
+            }
+        }
+    }
+
+    fn multiply_backward(
+        &mut self,
+        x: View<'_, HostMatrix<S>>,
+        y: View<'_, HostMatrix<S>>,
+        gz: View<'_, HostMatrix<S>>,
+        mut gx: ViewMut<'_, HostMatrix<S>>,
+        mut gy: ViewMut<'_, HostMatrix<S>>,
+    ) {
+        for i in 0..x.rows {
+            for j in 0..x.cols {
+                let row = i.min(y.rows - 1);
+                gx.add(i, j, gz.at(i, j) * y.at(row, j));
+                gy.add(row, j, gz.at(i, j) * x.at(i, j));
+            }
+        }
+    }
+
+    fn sum_rows_backward(
+        &mut self,
+        weights: View<'_, HostMatrix<S>>,
+        x: View<'_, HostMatrix<S>>,
+        gy: View<'_, HostMatrix<S>>,
+        mut gweights: ViewMut<'_, HostMatrix<S>>,
+        mut gx: ViewMut<'_, HostMatrix<S>>,
+    ) {
+        for n in 0..x.rows {
+            for j in 0..x.cols {
+                gweights.add(0, n, gy.at(0, j) * x.at(n, j));
+                gx.add(n, j, gy.at(0, j) * weights.at(0, n));
+            }
+        }
+    }
+
     fn pool_backward(
         &mut self,
         scores: Option<View<'_, HostMatrix<S>>>,

@@ -399,6 +399,56 @@ impl<S: Element> Backend for Reference<S> {
         }
     }
 
+    fn outer_dot(
+        &mut self,
+        a: View<'_, HostMatrix<S>>,
+        b: View<'_, HostMatrix<S>>,
+        accumulate: bool,
+        mut out: ViewMut<'_, HostMatrix<S>>,
+    ) {
+        assert_eq!((a.rows * b.rows, a.cols, 1), (out.rows, b.cols, out.cols));
+        for i in 0..a.rows {
+            for n in 0..b.rows {
+                let before = if accumulate { out.at(i * b.rows + n, 0) } else { 0.0 };
+                let dot: f64 = (0..a.cols).map(|c| a.at(i, c) * b.at(n, c)).sum();
+                out.set(i * b.rows + n, 0, before + dot);
+            }
+        }
+    }
+
+    fn multiply(
+        &mut self,
+        x: View<'_, HostMatrix<S>>,
+        y: View<'_, HostMatrix<S>>,
+        mut out: ViewMut<'_, HostMatrix<S>>,
+    ) {
+        assert_eq!((x.rows, x.cols), (out.rows, out.cols));
+        assert!(y.cols == x.cols && (y.rows == x.rows || y.rows == 1));
+        for i in 0..x.rows {
+            for j in 0..x.cols {
+                out.set(i, j, x.at(i, j) * y.at(i.min(y.rows - 1), j));
+            }
+        }
+    }
+
+    fn sum_rows(
+        &mut self,
+        weights: View<'_, HostMatrix<S>>,
+        x: View<'_, HostMatrix<S>>,
+        accumulate: bool,
+        mut out: ViewMut<'_, HostMatrix<S>>,
+    ) {
+        assert_eq!((weights.rows, weights.cols, x.cols), (1, x.rows, out.cols));
+        for j in 0..x.cols {
+            let before = if accumulate { out.at(0, j) } else { 0.0 };
+            out.set(
+                0,
+                j,
+                before + (0..x.rows).map(|n| weights.at(0, n) * x.at(n, j)).sum::<f64>(),
+            );
+        }
+    }
+
     fn linear(
         &mut self,
         x: View<'_, HostMatrix<S>>,

@@ -1,6 +1,6 @@
 //! The way back.
 
-use super::record::{parts, AttentionRecord, LinearRecord, Record, Source};
+use super::record::{parts, AttentionRecord, LinearRecord, Product, Record, Source};
 use super::storage::{put, take, view, Area, IN_PLACE};
 use super::{Mark, Tape};
 use crate::backend::{LinearArgs, Matrix};
@@ -73,6 +73,28 @@ impl<B: Differentiable> Tape<B> {
                 put(&mut self.gradients, *a, ga);
                 put(&mut self.gradients, *b, gb);
                 self.forget(*out);
+            }
+            Record::Product {
+                kind,
+                a,
+                b,
+                saved,
+                accumulate,
+                out,
+            } => {
+                let mut ga = take(&mut self.gradients, *a);
+                let mut gb = take(&mut self.gradients, *b);
+                let (x, y) = (self.slots.view(saved[0]), self.slots.view(saved[1]));
+                let g = view(&self.gradients, *out);
+                let (gx, gy) = (a.of_mut(&mut ga), b.of_mut(&mut gb));
+                match kind {
+                    Product::Outer => self.inner.outer_dot_backward(x, y, g, gx, gy),
+                    Product::Elements => self.inner.multiply_backward(x, y, g, gx, gy),
+                    Product::Rows => self.inner.sum_rows_backward(x, y, g, gx, gy),
+                }
+                put(&mut self.gradients, *a, ga);
+                put(&mut self.gradients, *b, gb);
+                self.forget_unless(*accumulate, *out);
             }
             Record::Linear(record) => self.undo_linear(record),
             Record::Rotate { turn, x } => {

@@ -54,6 +54,14 @@ pub(super) enum Record {
         saved: [Saved; 2],
         out: Area,
     },
+    Product {
+        kind: Product,
+        a: Area,
+        b: Area,
+        saved: [Saved; 2],
+        accumulate: bool,
+        out: Area,
+    },
     Linear(LinearRecord),
     Rotate {
         turn: Turn,
@@ -67,6 +75,17 @@ pub(super) enum Record {
         accumulate: bool,
         out: Area,
     },
+}
+
+/// A product of two tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    /// [`Backend::outer_dot`].
+    Outer,
+    /// [`Backend::multiply`].
+    Elements,
+    /// [`Backend::sum_rows`].
+    Rows,
 }
 
 pub(super) struct LinearRecord {
@@ -116,6 +135,28 @@ impl<B: Differentiable> Tape<B> {
         Rotary {
             rotation: &rotations[turn.rotation],
             first: turn.first,
+        }
+    }
+
+    fn product(&mut self, kind: Product, a: Area, b: Area, accumulate: bool, out: Area) {
+        let mut tensor = take(&mut self.values, out);
+        let (x, y, to) = (view(&self.values, a), view(&self.values, b), out.of_mut(&mut tensor));
+        match kind {
+            Product::Outer => self.inner.outer_dot(x, y, accumulate, to),
+            Product::Elements => self.inner.multiply(x, y, to),
+            Product::Rows => self.inner.sum_rows(x, y, accumulate, to),
+        }
+        put(&mut self.values, out, tensor);
+        if self.recording {
+            let saved = [a, b].map(|area| self.slots.save(&mut self.inner, view(&self.values, area)));
+            self.push(Record::Product {
+                kind,
+                a,
+                b,
+                saved,
+                accumulate,
+                out,
+            });
         }
     }
 
@@ -305,6 +346,31 @@ impl<B: Differentiable> Backend for Tape<B> {
                 out,
             });
         }
+    }
+
+    fn outer_dot(
+        &mut self,
+        a: View<'_, TapeTensor>,
+        b: View<'_, TapeTensor>,
+        accumulate: bool,
+        out: ViewMut<'_, TapeTensor>,
+    ) {
+        self.product(Product::Outer, Area::of(a), Area::of(b), accumulate, Area::of_out(&out));
+    }
+
+    fn multiply(&mut self, x: View<'_, TapeTensor>, y: View<'_, TapeTensor>, out: ViewMut<'_, TapeTensor>) {
+        self.product(Product::Elements, Area::of(x), Area::of(y), false, Area::of_out(&out));
+    }
+
+    fn sum_rows(
+        &mut self,
+        weights: View<'_, TapeTensor>,
+        x: View<'_, TapeTensor>,
+        accumulate: bool,
+        out: ViewMut<'_, TapeTensor>,
+    ) {
+        let (weights, x) = (Area::of(weights), Area::of(x));
+        self.product(Product::Rows, weights, x, accumulate, Area::of_out(&out));
     }
 
     fn linear(
