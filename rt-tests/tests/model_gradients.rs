@@ -4,8 +4,9 @@ use kernels::reference::{Nudge, Reference};
 use kernels::tape::{DropRates, Tape};
 use kernels::Precision;
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::model::config::{Decoder, Feedback, ModelConfig};
+use neurohorizon::model::config::{Decoder, Feedback, HistoryConfig, ModelConfig};
 use neurohorizon::model::network::{Network, SessionPlan};
+use neurohorizon::model::traces::Traces;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -45,6 +46,10 @@ struct Case {
 
 impl Case {
     fn new(decoder: Decoder) -> Self {
+        Case::of(config(decoder))
+    }
+
+    fn of(config: ModelConfig) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let windows = [7, 4].map(|spikes| {
             let times = (0..spikes).map(|_| random.random_range(0.0..0.1)).collect();
@@ -53,7 +58,7 @@ impl Case {
             (times, units, counts)
         });
         Case {
-            checkpoint: Checkpoint::random(&config(decoder), UNITS + 1, 3),
+            checkpoint: Checkpoint::random(&config, UNITS + 1, 3),
             plan: SessionPlan {
                 // Not in the order of the table, and not all of it.
                 unit_rows: vec![4, 1, 2],
@@ -75,6 +80,11 @@ impl Case {
         let mut loss = 0.0;
         for (seed, (times, units, counts)) in self.windows.iter().enumerate() {
             network.predicted().0.start(seed as u64);
+            if let Some(history) = &self.checkpoint.config.history {
+                let mut traces = Traces::new(history, 0.02, &[-1.5, -0.5, -2.0]);
+                (0..=seed as u32).for_each(|bin| traces.push_bin(&[bin, 1, 2]));
+                network.set_traces(&traces);
+            }
             network.encode(times, units);
             network.teacher_force(counts);
             let (tape, log_rates) = network.predicted();
@@ -153,6 +163,22 @@ fn every_decoder() {
         println!("{decoder:?}");
         Case::new(decoder).check(DropRates::default());
     }
+}
+
+#[test]
+fn with_recent_history() {
+    let history = HistoryConfig {
+        time_constants_s: vec![0.02, 0.1, 0.5],
+        population_time_constants: 2,
+        components: 3,
+    };
+    let history = Some(history);
+    let decoder = Decoder::QueryAug(Feedback::None);
+    Case::of(ModelConfig {
+        history,
+        ..config(decoder)
+    })
+    .check(DropRates::default());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::{Position, Recording};
 use crate::evaluate::forward::score;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, UnitMatch};
 use crate::pipeline::predictor::mean_log_rates;
@@ -85,10 +86,13 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
             (rates, "recording before the interval")
         }
     };
+    let traces = matched.traces(&checkpoint);
+    let traces = traces.map(|traces| TraceReader::new(traces, origin, shape.bin_ns));
     let bar = progress_bar(args.json, "windows");
     let stride = args.stride_bins.unwrap_or(shape.bins);
     let scored = score(
         network.as_mut(),
+        traces,
         spikes,
         &null_log_rates,
         interval,

@@ -7,6 +7,7 @@
 use kernels::BackendError;
 
 use crate::model::poisson::BitsPerSpike;
+use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::Inference;
 
@@ -24,9 +25,11 @@ pub fn window_starts(
     (0..count).map(move |k| start_ns + k as i64 * stride)
 }
 
-/// Predicts one window: generated log rates into `log_rates` `[T, N]`. Returns the spikes that did not fit, the oldest.
+/// Predicts one window: generated log rates into `log_rates` `[T, N]`. `traces` stands before the window's end, for a
+/// network with the path of recent history. Returns the spikes that did not fit, the oldest.
 pub fn predict_window(
     network: &mut dyn Inference,
+    traces: Option<&mut TraceReader>,
     spikes: Spikes<'_>,
     start_ns: i64,
     history_ns: i64,
@@ -41,6 +44,9 @@ pub fn predict_window(
             .iter()
             .map(|&time| (time - start_ns) as f64 * 1e-9),
     );
+    if let Some(traces) = traces {
+        network.set_traces(traces.advance(spikes, start_ns + history_ns));
+    }
     network.encode(times_s, &past.units[excess..]);
     network.generate();
     network.log_rates(log_rates)?;
@@ -50,6 +56,7 @@ pub fn predict_window(
 /// Scores every window of an interval. `null_log_rates` `[N]`; `progress` is called with (done, all).
 pub fn score(
     network: &mut dyn Inference,
+    mut traces: Option<TraceReader>,
     spikes: Spikes<'_>,
     null_log_rates: &[f64],
     interval_ns: (i64, i64),
@@ -65,7 +72,15 @@ pub fn score(
     let starts = window_starts(shape, interval_ns.0, interval_ns.1, stride_bins);
     let all = starts.len();
     for (done, start) in starts.enumerate() {
-        predict_window(network, spikes, start, shape.history_ns, &mut times, &mut log_rates)?;
+        predict_window(
+            network,
+            traces.as_mut(),
+            spikes,
+            start,
+            shape.history_ns,
+            &mut times,
+            &mut log_rates,
+        )?;
         shape.count(spikes, start + shape.history_ns, units, &mut counts);
         score.add(&log_rates, &counts, null_log_rates);
         progress(done + 1, all);

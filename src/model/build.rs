@@ -9,6 +9,7 @@ use kernels::{Backend, BackendError, Precision};
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::network::{Network, SessionPlan};
+use super::traces::Traces;
 
 /// Spikes that a window may hold unless asked otherwise: 0.5 s of 300 units at an average of 50 spikes a second each.
 pub const DEFAULT_MAX_SPIKES: usize = 8192;
@@ -146,6 +147,13 @@ impl UnitMatch {
         self.model_unit.iter().filter(|unit| unit.is_none()).count()
     }
 
+    /// Traces of the known units, where the checkpoint has the path of recent history.
+    pub fn traces(&self, checkpoint: &Checkpoint) -> Option<Traces> {
+        let config = checkpoint.config.history.as_ref()?;
+        let rates = self.null_log_rates(checkpoint)?;
+        Some(Traces::new(config, checkpoint.config.bin_size, &rates))
+    }
+
     /// ln of each known unit's mean count a bin on the training data, where the checkpoint has them.
     pub fn null_log_rates(&self, checkpoint: &Checkpoint) -> Option<Vec<f32>> {
         let rates = checkpoint.null_log_rates.as_ref()?;
@@ -161,6 +169,8 @@ pub trait Inference: Send {
     fn config(&self) -> &ModelConfig;
     /// What it was built for.
     fn plan(&self) -> &SessionPlan;
+    /// See [`Network::set_traces`].
+    fn set_traces(&mut self, traces: &Traces);
     /// See [`Network::encode`].
     fn encode(&mut self, times_s: &[f64], units: &[u32]);
     /// See [`Network::generate`].
@@ -187,6 +197,9 @@ where
     }
     fn plan(&self) -> &SessionPlan {
         Network::plan(self)
+    }
+    fn set_traces(&mut self, traces: &Traces) {
+        Network::set_traces(self, traces);
     }
     fn encode(&mut self, times_s: &[f64], units: &[u32]) {
         Network::encode(self, times_s, units);

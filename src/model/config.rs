@@ -34,6 +34,17 @@ const FEEDBACKS: [(&str, Feedback); 4] = [
     ("cross_attn", Feedback::CrossAttn),
 ];
 
+/// The path of recent history ([`super::recent`]), which the reference lacks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryConfig {
+    /// Time constants of the K traces, seconds, ascending.
+    pub time_constants_s: Vec<f64>,
+    /// J: the first so many of them are read from the whole population.
+    pub population_time_constants: usize,
+    /// Components read from the population.
+    pub components: usize,
+}
+
 /// Sizes of the network. Times in seconds. Names are those of the reference's constructor but for the memory's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -73,6 +84,8 @@ pub struct ModelConfig {
     pub memory_tokens: usize,
     /// Heads of the memory's pooling (`prediction_memory_heads`).
     pub memory_heads: usize,
+    /// The path of recent history (`recent_history`), where there is one.
+    pub history: Option<HistoryConfig>,
 }
 
 impl Default for ModelConfig {
@@ -97,6 +110,7 @@ impl Default for ModelConfig {
             decoder: Decoder::QueryAug(Feedback::None),
             memory_tokens: 4,
             memory_heads: 4,
+            history: None,
         }
     }
 }
@@ -161,6 +175,7 @@ impl ModelConfig {
             decoder,
             memory_tokens: reader.size("prediction_memory_k", defaults.memory_tokens)?,
             memory_heads: reader.size("prediction_memory_heads", defaults.memory_heads)?,
+            history: keys.get("recent_history").map(HistoryConfig::from_json).transpose()?,
         };
         config.validate()?;
         Ok(config)
@@ -177,7 +192,7 @@ impl ModelConfig {
             .iter()
             .find(|(_, candidate)| *candidate == feedback)
             .map(|(name, _)| *name);
-        json!({
+        let mut keys = json!({
             "sequence_length": self.sequence_length,
             "pred_window": self.pred_window,
             "bin_size": self.bin_size,
@@ -197,7 +212,15 @@ impl ModelConfig {
             "feedback_method": feedback,
             "prediction_memory_k": self.memory_tokens,
             "prediction_memory_heads": self.memory_heads,
-        })
+        });
+        if let Some(history) = &self.history {
+            keys["recent_history"] = json!({
+                "time_constants_s": history.time_constants_s,
+                "population_time_constants": history.population_time_constants,
+                "components": history.components,
+            });
+        }
+        keys
     }
 
     /// Refuses what is no network, naming the key.
@@ -229,6 +252,9 @@ impl ModelConfig {
             if !(1..=most).contains(&value) {
                 return refuse(format!("`{key}` is {value}, expected 1 to {most}"));
             }
+        }
+        if let Some(history) = &self.history {
+            history.validate()?;
         }
         if self.enc_depth > 1024 {
             return refuse(format!("`enc_depth` is {}, expected at most 1024", self.enc_depth));
@@ -333,6 +359,49 @@ impl ModelConfig {
         (0..bins)
             .map(|i| if i > 0 && i == bins - 1 { last } else { first + i as f64 * step } as f32)
             .collect()
+    }
+}
+
+impl HistoryConfig {
+    fn from_json(value: &Value) -> Result<Self, ConfigError> {
+        let keys = value
+            .as_object()
+            .ok_or_else(|| ConfigError(format!("`recent_history` is {value}, expected a table of keys")))?;
+        let reader = Reader(keys);
+        let constants = keys.get("time_constants_s").and_then(Value::as_array);
+        let constants: Option<Vec<f64>> = constants.and_then(|list| list.iter().map(Value::as_f64).collect());
+        Ok(HistoryConfig {
+            time_constants_s: constants
+                .ok_or_else(|| ConfigError("`recent_history.time_constants_s` is no list of numbers".into()))?,
+            population_time_constants: reader.size("population_time_constants", 0)?,
+            components: reader.size("components", 0)?,
+        })
+    }
+
+    /// Refuses what is no path, naming the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let constants = &self.time_constants_s;
+        let ascending = constants.windows(2).all(|pair| pair[0] < pair[1]);
+        let positive = constants.iter().all(|&tau| tau.is_finite() && tau > 0.0);
+        if constants.is_empty() || constants.len() > 64 || !ascending || !positive {
+            return Err(ConfigError(format!(
+                "`time_constants_s` is {constants:?}, expected 1 to 64 ascending times above 0"
+            )));
+        }
+        if !(1..=constants.len()).contains(&self.population_time_constants) {
+            return Err(ConfigError(format!(
+                "`population_time_constants` is {}, expected 1 to the {} time constants",
+                self.population_time_constants,
+                constants.len()
+            )));
+        }
+        if !(1..=4096).contains(&self.components) {
+            return Err(ConfigError(format!(
+                "`components` is {}, expected 1 to 4096",
+                self.components
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,9 @@ pub mod feedback;
 pub mod layers;
 pub mod network;
 pub mod poisson;
+pub mod recent;
 mod session;
+pub mod traces;
 pub mod weights;
 pub mod window;
 

@@ -12,6 +12,7 @@ use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
 use super::layers::add_linear;
 use super::session::{Buffers, Session};
+use super::traces::Traces;
 use super::weights::Weights;
 
 /// Log rates are clamped to ± this.
@@ -88,6 +89,37 @@ impl<B: Backend> Network<B> {
         &self.plan
     }
 
+    /// Takes in what is known of recent history: `features` `[N, K + 2]` as [`super::traces::Traces::features`] gives them,
+    /// `population` `[J, N]` as [`super::traces::Traces::population`] does. Of use only where the configuration has the path;
+    /// before [`generate`](Self::generate) or [`teacher_force`](Self::teacher_force).
+    pub fn set_history(&mut self, features: &[f32], population: &[f32]) {
+        if let (Some(path), Some(session)) = (&self.weights.history, &mut self.session.history) {
+            path.set(&mut self.backend, session, features, population);
+        }
+    }
+
+    /// [`set_history`](Self::set_history) from the traces themselves.
+    pub fn set_traces(&mut self, traces: &Traces) {
+        if let (Some(path), Some(session)) = (&self.weights.history, &mut self.session.history) {
+            let Buffers {
+                features, population, ..
+            } = &mut self.buffers;
+            traces.features(features);
+            traces.population(population);
+            path.set(&mut self.backend, session, features, population);
+        }
+    }
+
+    /// Only these units are seen from the next [`encode`](Self::encode) on, numbers within the session: the others have no
+    /// start and end tokens, and must have no spikes. They are predicted all the same.
+    pub fn see_units(&mut self, present: &[u32]) {
+        let (n, buffers) = (self.plan.unit_rows.len() as u32, &mut self.buffers);
+        buffers.token_rows_host.clear();
+        let ends = present.iter().flat_map(|&unit| [n + unit, 2 * n + unit]);
+        buffers.token_rows_host.extend(ends);
+        buffers.ends = 2 * present.len();
+    }
+
     /// Turns the window's spikes into latents and the decoder's keys and values of them. `times_s` are seconds from the
     /// start of the history window, `units` numbers within the session, as many of each; at most the plan's spikes.
     pub fn encode(&mut self, times_s: &[f64], units: &[u32]) {
@@ -100,7 +132,7 @@ impl<B: Backend> Network<B> {
             buffers,
         } = self;
         assert!(times_s.len() == units.len() && units.len() <= plan.max_spikes);
-        let ends = 2 * plan.unit_rows.len();
+        let ends = buffers.ends;
         buffers.token_rows_host.truncate(ends);
         buffers.token_rows_host.extend_from_slice(units);
         backend.set_rows(&mut buffers.token_rows, &buffers.token_rows_host);
@@ -370,6 +402,14 @@ impl<B: Backend> Network<B> {
         let quarter = buffers.head_quarter.row_block(0, rows);
         let raw = buffers.raw_log_rates.row_block_mut(0, rows);
         backend.linear(quarter, &head.output, plain, raw);
+        if let Some(history) = &session.history {
+            history.add(
+                backend,
+                emit_from,
+                emitted,
+                buffers.raw_log_rates.row_block_mut(0, rows),
+            );
+        }
         let clamped = buffers.log_rates.row_block_mut(emit_from * n, rows);
         backend.map(
             Map::Clamp(LOG_RATE_LIMIT),

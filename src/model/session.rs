@@ -6,6 +6,7 @@ use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
 use super::feedback::UnitFeedback;
 use super::network::SessionPlan;
+use super::recent::SessionHistory;
 use super::weights::Weights;
 
 /// Rows of the token-type embedding that are used: spike, start, end.
@@ -30,6 +31,7 @@ pub(super) struct Session<B: Backend> {
     /// The units' part of the head's first layer, `[N, D/2]`.
     pub(super) head_units: B::Tensor,
     pub(super) feedback: UnitFeedback<B>,
+    pub(super) history: Option<SessionHistory<B>>,
 }
 
 /// Everything that a window writes.
@@ -38,6 +40,8 @@ pub(super) struct Buffers<B: Backend> {
     pub(super) token_rotation: B::Rotation,
     /// `token_rows` on the host: start and end of every unit, then the spikes.
     pub(super) token_rows_host: Vec<u32>,
+    /// Start and end tokens among them.
+    pub(super) ends: usize,
     /// `[L, D]`.
     pub(super) latents: B::Tensor,
     /// `[L, 3W]`.
@@ -66,6 +70,9 @@ pub(super) struct Buffers<B: Backend> {
     /// `[T·N, 1]`: before and after the clamp.
     pub(super) raw_log_rates: B::Tensor,
     pub(super) log_rates: B::Tensor,
+    /// Features of recent history on the host: `[N, K + 2]` and `[J, N]`; empty without that path.
+    pub(super) features: Vec<f32>,
+    pub(super) population: Vec<f32>,
     /// Counts that are fed back, `[T·N, 1]`.
     pub(super) counts: B::Tensor,
 }
@@ -128,7 +135,10 @@ impl<B: Backend> Session<B> {
         backend.linear(unit_half.view(), &weights.head.from_unit, plain, head_units.view_mut());
 
         let feedback = weights.feedback.prepare(backend, &units);
+        let history = weights.history.as_ref();
+        let history = history.map(|path| path.prepare(backend, &unit_rows, n, plan.bins));
         Session {
+            history,
             units,
             silence: backend.zeros(n, 1),
             token_key_value,
@@ -163,6 +173,7 @@ impl<B: Backend> Buffers<B> {
             token_rows: backend.rows(tokens),
             token_rotation,
             token_rows_host,
+            ends: 2 * n,
             latents: backend.zeros(latents, dim),
             qkv: backend.zeros(latents, 3 * self_width),
             query: backend.zeros(rows, scratch_width(config)),
@@ -187,6 +198,14 @@ impl<B: Backend> Buffers<B> {
             raw_log_rates: backend.zeros(bins * n, 1),
             log_rates: backend.zeros(bins * n, 1),
             counts: backend.zeros(bins * n, 1),
+            features: vec![
+                0.0;
+                n * config
+                    .history
+                    .as_ref()
+                    .map_or(0, |path| path.time_constants_s.len() + 2)
+            ],
+            population: vec![0.0; n * config.history.as_ref().map_or(0, |path| path.population_time_constants)],
         };
         let heads = config.cross_heads.max(config.self_heads);
         let widest = (4 * dim).max(scratch_width(config));

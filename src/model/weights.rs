@@ -8,6 +8,7 @@ use super::feedback::{
     CountMlpPool, CountQuery, FeedbackEncoder, MemoryEncoder, RateWeighted, CROSS_ATTENTION_FEEDBACK_HEADS,
 };
 use super::layers::{CrossAttention, FeedForward, LayerNorm, NormedLinear, SelfAttention};
+use super::recent::RecentHistory;
 
 /// One decoder layer.
 pub struct DecoderLayer<B: Backend> {
@@ -54,6 +55,7 @@ pub struct Weights<B: Backend> {
     pub(super) decoder: Vec<DecoderLayer<B>>,
     pub(super) head: Head<B>,
     pub(super) feedback: FeedbackEncoder<B>,
+    pub(super) history: Option<RecentHistory<B>>,
 }
 
 impl<B: Backend> Weights<B> {
@@ -96,6 +98,7 @@ impl<B: Backend> Weights<B> {
             decoder,
             head: loader.head(),
             feedback: loader.feedback(),
+            history: loader.history(),
         }
     }
 }
@@ -266,6 +269,18 @@ impl<B: Backend> Loader<'_, B> {
             hidden: self.linear("head.mlp.2"),
             output: self.linear("head.mlp.4"),
         }
+    }
+
+    fn history(&mut self) -> Option<RecentHistory<B>> {
+        let config = self.checkpoint.config.history.clone()?;
+        Some(RecentHistory {
+            bin_weight: self.table("history.bin_weight"),
+            unit_weight: self.table("history.unit_weight"),
+            read: self.table("history.read"),
+            write: self.table("history.write"),
+            bin_mix: self.table("history.bin_mix"),
+            config,
+        })
     }
 
     fn feedback(&mut self) -> FeedbackEncoder<B> {

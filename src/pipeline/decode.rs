@@ -117,6 +117,7 @@ impl Decoder {
     fn finish_bin(&mut self, bin: ClosedBin) {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
+        self.predictor.bin_closed(self.bins.counts());
         if self.bins.history_is_complete(bin.end_ns) {
             match self.free_slot() {
                 Some(slot) => self.predict(bin, slot),

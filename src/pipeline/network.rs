@@ -2,12 +2,15 @@
 
 use super::predictor::{PredictError, Predictor};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::traces::Traces;
 use crate::model::window::WindowShape;
 use crate::model::{build, BuildError, BuildOptions, Inference, UnitMatch};
 
 /// A checkpoint's network with one session's units.
 pub struct NetworkPredictor {
     network: Box<dyn Inference>,
+    /// Recent history, for a network that sees it.
+    traces: Option<Traces>,
     unit_ids: Vec<String>,
     shape: WindowShape,
     model_hash: u64,
@@ -28,12 +31,17 @@ impl NetworkPredictor {
     ) -> Result<Self, BuildError> {
         let matched = UnitMatch::new(checkpoint, session_ids)?;
         let mut network = build(checkpoint, &matched.rows, options)?;
+        let traces = matched.traces(checkpoint);
+        if let Some(traces) = &traces {
+            network.set_traces(traces);
+        }
         network.encode(&[], &[]);
         network.generate();
         let shape = WindowShape::new(network.config(), network.plan().bins);
         let description = format!("network {name}, {}", network.describe());
         Ok(NetworkPredictor {
             network,
+            traces,
             unit_ids: matched.ids,
             shape,
             model_hash: checkpoint.hash,
@@ -69,7 +77,15 @@ impl Predictor for NetworkPredictor {
     fn max_spikes(&self) -> usize {
         self.network.plan().max_spikes
     }
+    fn bin_closed(&mut self, counts: &[u32]) {
+        if let Some(traces) = &mut self.traces {
+            traces.push_bin(counts);
+        }
+    }
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        if let Some(traces) = &self.traces {
+            self.network.set_traces(traces);
+        }
         self.network.encode(times_s, units);
         self.network.generate();
         self.network

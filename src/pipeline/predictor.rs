@@ -25,6 +25,9 @@ pub trait Predictor: Send {
     fn describe(&self) -> String;
     /// Most spikes that a window may hold.
     fn max_spikes(&self) -> usize;
+    /// A bin has closed, with these counts `[N]`: called for every bin in order, before the prediction that follows it. Does
+    /// not allocate.
+    fn bin_closed(&mut self, _counts: &[u32]) {}
     /// Predicts the T bins after a window `[bin_end − history, bin_end)`.
     ///
     /// `times_s`: S spike times in seconds relative to the window's start, sorted; `units`: S model unit indices;

@@ -162,6 +162,20 @@ pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
     layout.linear("head.mlp.2", dim / 4, dim / 2, "dim / 4, dim / 2");
     layout.linear("head.mlp.4", 1, dim / 4, "1, dim / 4");
     layout.feedback(config);
+    if let Some(history) = &config.history {
+        let (own, bins) = (history.time_constants_s.len() + 1, config.max_pred_bins);
+        let read = history.population_time_constants * history.components;
+        let meaning = "max_pred_bins, time constants + 1";
+        layout.tensor("history.bin_weight".into(), &[bins, own], meaning);
+        let meaning = "unit rows, time constants + 1";
+        layout.tensor("history.unit_weight".into(), &[unit_rows, own], meaning);
+        let meaning = "unit rows, population_time_constants · components";
+        layout.tensor("history.read".into(), &[unit_rows, read], meaning);
+        let meaning = "unit rows, components";
+        layout.tensor("history.write".into(), &[unit_rows, history.components], meaning);
+        let meaning = "max_pred_bins, components";
+        layout.tensor("history.bin_mix".into(), &[bins, history.components], meaning);
+    }
     layout.tensors
 }
 
@@ -206,6 +220,9 @@ pub(super) fn validate(checkpoint: &mut Checkpoint) -> Result<(), Reason> {
         if let Some(index) = rates.iter().skip(1).position(|x| !x.is_finite()) {
             return Err(refuse(format!("holds {} for unit row {}", rates[index + 1], index + 1)));
         }
+    }
+    if checkpoint.config.history.is_some() && checkpoint.null_log_rates.is_none() {
+        return Err(Reason::Missing("`null_rate_lookup`, which `recent_history` needs,"));
     }
     checkpoint.unused = checkpoint
         .tensors

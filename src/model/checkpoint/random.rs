@@ -45,7 +45,7 @@ impl Checkpoint {
             tensors,
             unit_ids: std::iter::once("NA".to_string()).chain(ids).collect(),
             session_ids: vec!["NA".into()],
-            null_log_rates: None,
+            null_log_rates: config.history.is_some().then(|| vec![-2.0; units + 1]),
             epoch: 0,
             global_step: 0,
             hash: seed,
