@@ -9,6 +9,7 @@ use crate::evaluate::conformance::ConformanceError;
 use crate::model::checkpoint::CheckpointError;
 use crate::model::BuildError;
 use crate::pipeline::{PredictError, RunError};
+use crate::train::TrainError;
 
 /// A command's failure; each is one sentence for the user.
 #[derive(Debug, Error)]
@@ -43,6 +44,9 @@ pub enum CliError {
     /// A model cannot be used.
     #[error(transparent)]
     Model(#[from] PredictError),
+    /// Training cannot start or go on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// A run could not start.
     #[error(transparent)]
     Run(#[from] RunError),

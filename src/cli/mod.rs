@@ -19,6 +19,8 @@ pub mod run;
 pub mod run_config;
 pub mod run_model;
 pub mod run_source;
+mod signals;
+mod train;
 mod verify;
 
 use std::process::ExitCode;
@@ -43,6 +45,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -56,6 +59,7 @@ const NOT_DONE: u8 = 2;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),

@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, Speed};
@@ -158,7 +156,7 @@ pub(super) fn run_to_the_end(
     json: bool,
     quiet: bool,
 ) -> Result<ExitCode, CliError> {
-    let (stop, impatient) = catch_signals()?;
+    let (stop, impatient) = super::signals::catch()?;
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
@@ -195,20 +193,6 @@ pub(super) fn run_to_the_end(
     print(&summary, json);
     let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A flag that the first signal sets, and one that lets the next signal end the program at once.
-fn catch_signals() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
-    let (stop, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, impatient.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|source| CliError::System {
-                what: "signals cannot be caught".into(),
-                source,
-            })?;
-    }
-    Ok((stop, impatient))
 }
 
 fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {

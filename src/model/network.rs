@@ -229,6 +229,11 @@ impl<B: Backend> Network<B> {
         (&mut self.backend, self.buffers.log_rates.view())
     }
 
+    /// Whether bins are fed with earlier counts.
+    pub fn feeds_back(&self) -> bool {
+        self.weights.feedback.is_some()
+    }
+
     /// The backend alone; tensors that it keeps for this network are of no use afterwards.
     pub fn into_backend(self) -> B {
         self.backend

@@ -66,6 +66,7 @@ pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
         hash,
         stored,
         unused: Vec::new(),
+        notes: BTreeMap::new(),
     })
 }
 

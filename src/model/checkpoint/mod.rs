@@ -67,6 +67,8 @@ pub struct Checkpoint {
     pub stored: Stored,
     /// Tensors that the network does not read.
     pub unused: Vec<String>,
+    /// What a file of the project's own says beside: seed, hash of the training data.
+    pub notes: BTreeMap<String, String>,
 }
 
 /// What is wrong with a checkpoint.

@@ -11,6 +11,9 @@ use crate::model::config::ModelConfig;
 /// Marks the metadata as this project's.
 const FORMAT: &str = "neurohorizon-1";
 
+/// Begins the metadata keys of notes.
+const NOTE: &str = "note.";
+
 /// Tensor that holds the null log rates.
 const NULL_RATES: &str = "null_rate_lookup";
 
@@ -72,6 +75,10 @@ pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
         hash,
         stored,
         unused: Vec::new(),
+        notes: metadata
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(NOTE)?.to_string(), value.clone())))
+            .collect(),
     })
 }
 
@@ -100,7 +107,11 @@ pub(super) fn write(checkpoint: &Checkpoint, stored: Stored) -> Result<Vec<u8>, 
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| Reason::Archive(error.to_string()))?;
     let json = |value: &Vec<String>| serde_json::Value::from(value.clone()).to_string();
-    let metadata = HashMap::from([
+    let notes = checkpoint.notes.iter();
+    let mut metadata: HashMap<String, String> = notes
+        .map(|(key, value)| (format!("{NOTE}{key}"), value.clone()))
+        .collect();
+    metadata.extend([
         ("format".to_string(), FORMAT.to_string()),
         ("config".to_string(), checkpoint.config.to_json().to_string()),
         ("unit_ids".to_string(), json(&checkpoint.unit_ids)),

@@ -1,5 +1,7 @@
 //! Checkpoints with random weights: for timing and for tests, where only sizes matter.
 
+use std::collections::BTreeMap;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -51,6 +53,7 @@ impl Checkpoint {
             hash: seed,
             stored: Stored::F32,
             unused: Vec::new(),
+            notes: BTreeMap::new(),
         }
     }
 }

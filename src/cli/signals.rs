@@ -1,0 +1,22 @@
+//! Interrupts: the first asks for an orderly end, the second ends at once.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::CliError;
+
+/// A flag that the first signal sets, and one that lets the next signal end the program at once.
+pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
+    let (stop, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, impatient.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|source| CliError::System {
+                what: "signals cannot be caught".into(),
+                source,
+            })?;
+    }
+    Ok((stop, impatient))
+}

@@ -1,0 +1,183 @@
+//! One thread's work: the network on a tape over some windows, and the gradient of their loss.
+
+use kernels::cpu::{CpuBackend, CpuOptions};
+use kernels::tape::{DropRates, Tape};
+use kernels::{BackendError, Precision};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Poisson, StandardNormal};
+
+use super::config::ExposureSection;
+use super::parameters::GradientMap;
+use super::prepare::Prepared;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::network::Network;
+use crate::model::SessionPlan;
+
+/// Windows of one session that a thread goes through one after another; the sums of lanes are added in their order, so that
+/// the bits do not depend on the number of threads.
+#[derive(Debug)]
+pub struct Lane<'a> {
+    /// Rows of the unit embedding of the session's units.
+    pub unit_rows: Vec<usize>,
+    /// Its windows.
+    pub windows: Vec<&'a Prepared>,
+}
+
+/// What a lane gives.
+#[derive(Debug)]
+pub struct LaneSum {
+    /// Sum of the loss's terms.
+    pub loss: f64,
+    /// One vector a parameter.
+    pub gradients: Vec<Vec<f32>>,
+}
+
+/// What all lanes of a step share.
+#[derive(Debug)]
+pub struct StepPlan<'a> {
+    /// The weights.
+    pub checkpoint: &'a Checkpoint,
+    /// Where gradients go.
+    pub map: &'a GradientMap,
+    /// What is fed back.
+    pub exposure: &'a ExposureSection,
+    /// Share of windows or bins that are fed the model's own counts, at this step.
+    pub own: f64,
+    /// Every term of the loss is multiplied by this.
+    pub scale: f32,
+    /// Most spikes that a window of the step holds.
+    pub max_spikes: usize,
+}
+
+/// Fed-back counts beyond this are taken for this: a prediction at the clamp is e¹⁰.
+const MOST_FED: f32 = 1000.0;
+
+/// A thread's tape, used again from step to step.
+pub struct Learner {
+    tape: Option<Tape<CpuBackend>>,
+}
+
+impl Learner {
+    /// With what is dropped.
+    pub fn new(rates: DropRates) -> Self {
+        Learner {
+            tape: Some(Tape::new(CpuBackend::new(CpuOptions::default()), rates)),
+        }
+    }
+
+    /// Goes through the lanes one after another; consecutive lanes of one session share the network.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn learn(&mut self, plan: &StepPlan<'_>, lanes: &[&Lane<'_>]) -> Result<Vec<LaneSum>, BackendError> {
+        let mut sums = Vec::with_capacity(lanes.len());
+        for lanes in lanes.chunk_by(|a, b| a.unit_rows == b.unit_rows) {
+            let mut tape = self.tape.take().expect("put back after every session");
+            tape.clear();
+            let session = SessionPlan {
+                unit_rows: lanes[0].unit_rows.clone(),
+                bins: plan.checkpoint.config.bins(),
+                max_spikes: plan.max_spikes,
+                precision: Precision::F32,
+            };
+            let mut network = Network::new(tape, plan.checkpoint, session);
+            let done: Result<Vec<LaneSum>, BackendError> =
+                lanes.iter().map(|lane| learn_lane(&mut network, plan, lane)).collect();
+            self.tape = Some(network.into_backend());
+            sums.extend(done?);
+        }
+        Ok(sums)
+    }
+}
+
+fn learn_lane(
+    network: &mut Network<Tape<CpuBackend>>,
+    plan: &StepPlan<'_>,
+    lane: &Lane<'_>,
+) -> Result<LaneSum, BackendError> {
+    let mark = network.predicted().0.mark();
+    let feeds_back = network.feeds_back();
+    let mut sum = LaneSum {
+        loss: 0.0,
+        gradients: plan.map.zeros(),
+    };
+    let weights = vec![1.0; lane.windows.first().map_or(0, |prepared| prepared.window.counts.len())];
+    for prepared in &lane.windows {
+        let window = &prepared.window;
+        network.predicted().0.start(prepared.seed);
+        network.see_units(&window.units);
+        let mut random = ChaCha8Rng::seed_from_u64(prepared.seed);
+        random.set_stream(1);
+        let fed = if feeds_back {
+            fed_counts(network, plan, prepared, &mut random)?
+        } else {
+            window.counts.clone()
+        };
+        network.set_history(&prepared.features, &prepared.population);
+        network.encode(&window.times_s, &window.unit);
+        network.teacher_force(&fed);
+        let (tape, log_rates) = network.predicted();
+        sum.loss += tape.poisson_loss(log_rates, &window.counts, &weights, plan.scale)?;
+        tape.backward(mark);
+    }
+    let tape = network.predicted().0;
+    tape.backward_before(mark);
+    tape.take_gradients(&mut |piece| plan.map.add(piece, &mut sum.gradients))?;
+    Ok(sum)
+}
+
+/// What the model is fed in a window: true counts, its own, or some of each. Its own are those that it makes when it
+/// generates, without dropping, from the weights that it has now.
+fn fed_counts(
+    network: &mut Network<Tape<CpuBackend>>,
+    plan: &StepPlan<'_>,
+    prepared: &Prepared,
+    random: &mut ChaCha8Rng,
+) -> Result<Vec<f32>, BackendError> {
+    let window = &prepared.window;
+    let mut fed = window.counts.clone();
+    let bins = plan.checkpoint.config.bins();
+    let units = fed.len() / bins;
+    let of_window: bool = random.random_bool(plan.own);
+    let own: Vec<bool> = (0..bins)
+        .map(|_| {
+            if plan.exposure.each_bin {
+                random.random_bool(plan.own)
+            } else {
+                of_window
+            }
+        })
+        .collect();
+    if own.contains(&true) {
+        network.predicted().0.record(false);
+        network.set_history(&prepared.features, &prepared.population);
+        network.encode(&window.times_s, &window.unit);
+        network.generate();
+        let mut log_rates = vec![0.0; fed.len()];
+        let done = network.log_rates(&mut log_rates);
+        network.predicted().0.record(true);
+        done?;
+        for (bin, _) in own.iter().enumerate().filter(|(_, &own)| own) {
+            let row = bin * units..(bin + 1) * units;
+            for (fed, rate) in fed[row.clone()].iter_mut().zip(&log_rates[row]) {
+                let expected = rate.exp().min(MOST_FED);
+                *fed = match Poisson::new(expected) {
+                    Ok(counts) if plan.exposure.sample => counts.sample(random),
+                    _ => expected,
+                };
+            }
+        }
+    }
+    let (noise, dropout) = (plan.exposure.noise as f32, plan.exposure.dropout);
+    if noise > 0.0 || dropout > 0.0 {
+        for count in &mut fed {
+            let shift: f32 = StandardNormal.sample(random);
+            *count = (count.ln_1p() + noise * shift).max(0.0).exp_m1();
+            if random.random::<f64>() < dropout {
+                *count = 0.0;
+            }
+        }
+    }
+    Ok(fed)
+}

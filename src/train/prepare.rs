@@ -1,0 +1,161 @@
+//! Windows with everything beside them that a step needs: recent history, what is dropped of it, seeds.
+
+use std::sync::Arc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::sampler::{TrainingSet, Window};
+use crate::model::config::HistoryConfig;
+use crate::model::traces::{TraceReader, Traces};
+use crate::model::window::Spikes;
+
+/// Bins between two kept states of the traces.
+const STRIDE: i64 = 64;
+
+/// A window ready to learn from, or to be judged by.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Spikes and counts.
+    pub window: Window,
+    /// See [`Traces::features`]; empty without the path of recent history.
+    pub features: Vec<f32>,
+    /// See [`Traces::population`], dropped units zero.
+    pub population: Vec<f32>,
+    /// Seed of what is random in this window's step.
+    pub seed: u64,
+}
+
+/// Traces of a recording, kept every [`STRIDE`] bins so that those of any time are near.
+#[derive(Debug, Clone)]
+struct TraceIndex {
+    start: Traces,
+    origin_ns: i64,
+    bin_ns: i64,
+    /// States after `STRIDE · i` bins, `[K, N]` each.
+    states: Vec<Vec<f32>>,
+}
+
+impl TraceIndex {
+    fn new(start: Traces, origin_ns: i64, bin_ns: i64, spikes: Spikes<'_>, end_ns: i64) -> Self {
+        let mut reader = TraceReader::new(start.clone(), origin_ns, bin_ns);
+        let mut states = vec![start.state().to_vec()];
+        let mut next_ns = origin_ns + STRIDE * bin_ns;
+        while next_ns <= end_ns {
+            states.push(reader.advance(spikes, next_ns).state().to_vec());
+            next_ns += STRIDE * bin_ns;
+        }
+        TraceIndex {
+            start,
+            origin_ns,
+            bin_ns,
+            states,
+        }
+    }
+
+    /// The traces after every bin that ends by `end_ns`.
+    fn at(&self, spikes: Spikes<'_>, end_ns: i64) -> Traces {
+        let stretch = STRIDE * self.bin_ns;
+        let nearest = ((end_ns - self.origin_ns).max(0) / stretch).min(self.states.len() as i64 - 1);
+        let mut traces = self.start.clone();
+        traces.set_state(&self.states[nearest as usize]);
+        let mut reader = TraceReader::new(traces, self.origin_ns + nearest * stretch, self.bin_ns);
+        reader.advance(spikes, end_ns).clone()
+    }
+}
+
+/// Prepares windows of a set.
+#[derive(Debug, Clone)]
+pub struct Preparer {
+    set: Arc<TrainingSet>,
+    /// By recording; empty without the path of recent history.
+    traces: Vec<TraceIndex>,
+    constants: usize,
+}
+
+impl Preparer {
+    /// Goes through every recording once.
+    pub fn new(set: Arc<TrainingSet>, history: Option<&HistoryConfig>) -> Self {
+        let shape = set.shape();
+        let index = |(number, recording): (usize, &super::sampler::TrainingRecording)| -> Option<TraceIndex> {
+            let rates: Vec<f32> = set
+                .session_of(number)
+                .null_log_rates
+                .iter()
+                .map(|&rate| rate as f32)
+                .collect();
+            let start = Traces::new(history?, shape.bin_ns as f64 * 1e-9, &rates);
+            let (origin_ns, end_ns) = (recording.grid_origin_ns, recording.recording.end_ns);
+            Some(TraceIndex::new(
+                start,
+                origin_ns,
+                shape.bin_ns,
+                recording.spikes(),
+                end_ns,
+            ))
+        };
+        Preparer {
+            traces: set.recordings().iter().enumerate().filter_map(index).collect(),
+            constants: history.map_or(0, |history| history.population_time_constants),
+            set,
+        }
+    }
+
+    /// A window to be judged by: nothing is dropped.
+    pub fn whole(&self, window: Window) -> Prepared {
+        let (mut features, mut population) = (Vec::new(), Vec::new());
+        if let Some(index) = self.traces.get(window.recording) {
+            let end_ns = window.start_ns + self.set.shape().history_ns;
+            let traces = index.at(self.set.recordings()[window.recording].spikes(), end_ns);
+            features.resize(traces.feature_count(), 0.0);
+            population.resize(self.constants * traces.units(), 0.0);
+            traces.features(&mut features);
+            traces.population(&mut population);
+        }
+        Prepared {
+            window,
+            features,
+            population,
+            seed: 0,
+        }
+    }
+
+    /// A window to learn from: the population loses each unit with probability `dropped`, the others stand for it.
+    pub fn to_learn(&self, window: Window, seed: u64, dropped: f64) -> Prepared {
+        let mut prepared = self.whole(window);
+        prepared.seed = seed;
+        let units = self.set.session_of(prepared.window.recording).recorded_ids.len();
+        let mut present = vec![false; units];
+        prepared
+            .window
+            .units
+            .iter()
+            .for_each(|&unit| present[unit as usize] = true);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let scale = (1.0 / (1.0 - dropped)) as f32;
+        let keep: Vec<f32> = present
+            .iter()
+            .map(|&present| {
+                if present && random.random::<f64>() >= dropped {
+                    scale
+                } else {
+                    0.0
+                }
+            })
+            .collect();
+        for row in prepared.population.chunks_exact_mut(units) {
+            row.iter_mut().zip(&keep).for_each(|(x, keep)| *x *= keep);
+        }
+        // A unit that is not there at all stands at its mean.
+        let width = prepared.features.len() / units;
+        for (row, _) in prepared
+            .features
+            .chunks_exact_mut(width.max(1))
+            .zip(&present)
+            .filter(|(_, &present)| !present)
+        {
+            row[..width - 2].fill(0.0);
+        }
+        prepared
+    }
+}

@@ -1,0 +1,84 @@
+//! From a configuration to the recordings that are learned from.
+
+use super::config::{RecordingSection, SimulateSection, TrainConfig};
+use super::sampler::{Source, Span, TrainingSet};
+use super::TrainError;
+use crate::acquire::simulate::{Population, SimulationConfig};
+use crate::data::{Position, Recording};
+use crate::model::window::WindowShape;
+
+/// Reads the recordings, or simulates them; returns the set and a hash of what is in it.
+///
+/// # Errors
+/// What cannot be read, or holds nothing to learn from.
+pub fn training_set(config: &TrainConfig) -> Result<(TrainingSet, u64), TrainError> {
+    let sources = match &config.data.simulate {
+        Some(section) => vec![simulated(section)?],
+        None => config.data.recording.iter().map(source).collect::<Result<_, _>>()?,
+    };
+    let hash = hash(&sources);
+    let model = config.model_config().map_err(TrainError::Config)?;
+    let shape = WindowShape::new(&model, model.bins());
+    Ok((TrainingSet::new(sources, shape, config.data.min_rate_hz)?, hash))
+}
+
+fn source(section: &RecordingSection) -> Result<Source, TrainError> {
+    let stem = || {
+        section
+            .path
+            .file_stem()
+            .map_or(String::new(), |stem| stem.to_string_lossy().into_owned())
+    };
+    let spans = |parts: &[super::config::Part]| parts.iter().map(|part| part.0).collect();
+    Ok(Source {
+        session: section.session.clone().unwrap_or_else(stem),
+        recording: Recording::load(&section.path)?,
+        training: spans(&section.train),
+        validation: spans(&section.validate),
+        test: spans(&section.test),
+    })
+}
+
+fn simulated(section: &SimulateSection) -> Result<Source, TrainError> {
+    let whole_s = section.train_s + section.validate_s;
+    if !(section.train_s > 0.0 && section.validate_s > 0.0 && whole_s <= 1e6) {
+        return Err(TrainError::Config(
+            "data.simulate: train_s and validate_s are expected above 0, and 10⁶ s at most together".into(),
+        ));
+    }
+    let population = SimulationConfig {
+        n_units: section.units,
+        ..SimulationConfig::default()
+    };
+    let recording = Population::new(population, section.seed)?.record((whole_s * 1e9) as i64);
+    let part = |from: f64, to: f64| {
+        vec![Span {
+            from: Position::Seconds(from),
+            to: Position::Seconds(to),
+        }]
+    };
+    Ok(Source {
+        session: "simulated".into(),
+        training: part(0.0, section.train_s),
+        validation: part(section.train_s, whole_s),
+        test: Vec::new(),
+        recording,
+    })
+}
+
+/// FNV-1a over sessions, unit ids, spike times and units.
+fn hash(sources: &[Source]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |bytes: &[u8]| {
+        for &byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    };
+    for source in sources {
+        add(source.session.as_bytes());
+        source.recording.unit_ids.iter().for_each(|id| add(id.as_bytes()));
+        add(bytemuck::cast_slice(&source.recording.spike_times_ns));
+        add(bytemuck::cast_slice(&source.recording.spike_units));
+    }
+    hash
+}

@@ -1,0 +1,531 @@
+//! The loop: batches, gradients, steps, validations, checkpoints.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use kernels::cpu::{CpuBackend, CpuOptions};
+use kernels::{BackendError, Precision};
+
+use super::config::TrainConfig;
+use super::learner::{Lane, LaneSum, Learner, StepPlan};
+use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
+use super::parameters::{is_history, parameters, store, GradientMap};
+use super::prepare::{Prepared, Preparer};
+use super::sampler::{Prefetch, Sampler, TrainingSet};
+use super::schedule::Schedule;
+use super::state::{load, save, write_whole, Progress};
+use super::{initial::initial, TrainError};
+use crate::model::checkpoint::{Checkpoint, Stored};
+use crate::model::network::Network;
+use crate::model::poisson::{negative_log_likelihood, BitsPerSpike};
+use crate::model::SessionPlan;
+
+/// Windows of a lane.
+const LANE: usize = 4;
+
+/// What happens while training goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A step was taken.
+    Step {
+        /// Steps taken.
+        step: u64,
+        /// Mean Poisson negative log-likelihood of the batch.
+        loss: f64,
+        /// Learning rate of the network.
+        learning_rate: f64,
+        /// Norm of the gradient before clipping.
+        gradient_norm: f64,
+    },
+    /// A validation was made.
+    Validated {
+        /// Steps taken.
+        step: u64,
+        /// Generated bits per spike.
+        score: Score,
+        /// Whether it is the best so far, and its weights were kept.
+        best: bool,
+    },
+}
+
+/// How good the model is on the validation windows, generating.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// Over the whole horizon.
+    pub bits_per_spike: Option<f64>,
+    /// Bin by bin.
+    pub by_bin: Vec<Option<f64>>,
+    /// Mean Poisson negative log-likelihood of a count.
+    pub loss: f64,
+    /// Windows scored.
+    pub windows: u64,
+}
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps were taken.
+    Finished,
+    /// The validations got no better.
+    Patience,
+    /// It was asked to stop; it can go on from here.
+    Stopped,
+}
+
+/// What training came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Why it ended.
+    pub ending: Ending,
+    /// Steps taken.
+    pub step: u64,
+    /// Best validation, bits per spike.
+    pub best: Option<f64>,
+    /// The checkpoint of that validation.
+    pub checkpoint: PathBuf,
+}
+
+/// A training run.
+pub struct Trainer {
+    config: TrainConfig,
+    set: Arc<TrainingSet>,
+    preparer: Arc<Preparer>,
+    sampler: Sampler,
+    schedule: Schedule,
+    checkpoint: Checkpoint,
+    parameters: Vec<Parameter>,
+    multipliers: Vec<f64>,
+    decays: Vec<f64>,
+    map: GradientMap,
+    optimiser: Box<dyn Optimiser>,
+    learners: Vec<Learner>,
+    validation: Vec<Prepared>,
+    progress: Progress,
+}
+
+impl Trainer {
+    /// Sets everything up, with `resume` from where the output folder's last state stands.
+    ///
+    /// # Errors
+    /// What the configuration, the recordings or a checkpoint lack.
+    pub fn new(config: TrainConfig, set: TrainingSet, data_hash: u64, resume: bool) -> Result<Self, TrainError> {
+        let model = config.model_config().map_err(TrainError::Config)?;
+        let written = serde_json::to_string(&config).map_err(|error| TrainError::Config(error.to_string()))?;
+        let set = Arc::new(set);
+        let null: Vec<f64> = set
+            .sessions()
+            .iter()
+            .flat_map(|session| session.null_log_rates.clone())
+            .collect();
+        let sessions: Vec<String> = set.sessions().iter().map(|session| session.name.clone()).collect();
+        let mut progress = Progress {
+            step: 0,
+            best: None,
+            since_best: 0,
+            config: written,
+        };
+        let mut checkpoint = match &config.training.start_from {
+            Some(path) => started_from(path, &model, &set)?,
+            None => initial(&model, set.unit_ids(), &sessions, &null, config.training.seed),
+        };
+        checkpoint.notes.insert("seed".into(), config.training.seed.to_string());
+        checkpoint.notes.insert("data_hash".into(), format!("{data_hash:016x}"));
+        let mut state = None;
+        if resume {
+            let path = config.training.out.join(LAST);
+            let (saved, moments, stood) = load(&path)?;
+            let refuse = |what: &str| TrainError::State {
+                path: path.clone(),
+                what: what.to_owned(),
+            };
+            if comparable(&stood.config) != comparable(&progress.config) {
+                return Err(refuse("was trained with another configuration"));
+            }
+            if saved.notes.get("data_hash") != checkpoint.notes.get("data_hash") {
+                return Err(refuse("was trained on other data"));
+            }
+            (checkpoint, progress, state) = (
+                saved,
+                Progress {
+                    config: progress.config,
+                    ..stood
+                },
+                Some(moments),
+            );
+        }
+
+        let parameters = parameters(&checkpoint);
+        let mut optimiser = config.optimiser(&parameters);
+        if let Some(state) = &state {
+            optimiser.restore(state)?;
+        }
+        let rates = &config.optimiser;
+        let rate = |parameter: &Parameter| {
+            if is_history(parameter) {
+                rates.history_learning_rate
+            } else {
+                rates.learning_rate
+            }
+        };
+        let preparer = Arc::new(Preparer::new(set.clone(), model.history.as_ref()));
+        let validation = chosen(&set, config.training.validation_windows)
+            .into_iter()
+            .map(|(recording, start_ns)| preparer.whole(set.window(recording, start_ns)))
+            .collect();
+        let learners = (0..config.training.threads)
+            .map(|_| Learner::new(config.drop_rates()))
+            .collect();
+        Ok(Trainer {
+            sampler: Sampler::new(set.clone(), config.sampler())?,
+            schedule: config
+                .schedule()
+                .map_err(|error| TrainError::Config(error.to_string()))?,
+            multipliers: parameters.iter().map(rate).collect(),
+            decays: weight_decays(&parameters, config.optimiser.weight_decay),
+            map: GradientMap::new(&parameters),
+            optimiser,
+            learners,
+            validation,
+            progress,
+            parameters,
+            checkpoint,
+            preparer,
+            set,
+            config,
+        })
+    }
+
+    /// Weights as they are now.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Steps taken.
+    pub fn step(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// Windows that a validation scores.
+    pub fn validation_windows(&self) -> usize {
+        self.validation.len()
+    }
+
+    /// Trains until the end, until patience runs out, or until `stop` is set: then the state is saved first.
+    ///
+    /// # Errors
+    /// A loss that is no number, a file that cannot be written, a device that failed.
+    pub fn run(&mut self, stop: &AtomicBool, observer: &mut dyn FnMut(&Event)) -> Result<Outcome, TrainError> {
+        let out = self.config.training.out.clone();
+        std::fs::create_dir_all(&out).map_err(|source| TrainError::Write {
+            path: out.clone(),
+            source,
+        })?;
+        let (first, steps) = (self.progress.step, self.config.training.steps);
+        let (sampler, preparer) = (self.sampler.clone(), self.preparer.clone());
+        let (seed, dropped) = (self.config.training.seed, self.config.dropout.population);
+        let batches = Prefetch::new(first..steps, move |step| {
+            let windows = sampler.batch(step).windows.into_iter().enumerate();
+            let of = |index: usize| mixed(seed, step, index as u64);
+            Ok(windows
+                .map(|(index, window)| preparer.to_learn(window, of(index), dropped))
+                .collect::<Vec<_>>())
+        })?;
+        let mut ending = Ending::Finished;
+        for batch in batches {
+            let batch = batch?;
+            let event = self.take_step(&batch)?;
+            observer(&event);
+            let step = self.progress.step;
+            if step % self.config.training.validate_every == 0 || step == steps {
+                observer(&self.judge()?);
+                self.save_last()?;
+                if self.progress.since_best >= self.config.training.patience {
+                    ending = Ending::Patience;
+                    break;
+                }
+            }
+            if stop.load(Ordering::Relaxed) && step < steps {
+                self.save_last()?;
+                ending = Ending::Stopped;
+                break;
+            }
+        }
+        Ok(Outcome {
+            ending,
+            step: self.progress.step,
+            best: self.progress.best,
+            checkpoint: out.join(BEST),
+        })
+    }
+
+    /// One step on a batch.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is no number.
+    pub fn take_step(&mut self, batch: &[Prepared]) -> Result<Event, TrainError> {
+        let step = self.progress.step;
+        let elements: usize = batch.iter().map(|prepared| prepared.window.counts.len()).sum();
+        let exposure = &self.config.exposure;
+        let ramp = match exposure.ramp_steps {
+            0 => 1.0,
+            steps => (step as f64 / steps as f64).min(1.0),
+        };
+        let plan = StepPlan {
+            checkpoint: &self.checkpoint,
+            map: &self.map,
+            exposure,
+            own: exposure.own * ramp,
+            scale: 1.0 / elements as f32,
+            max_spikes: batch
+                .iter()
+                .map(|prepared| prepared.window.unit.len())
+                .max()
+                .unwrap_or(0),
+        };
+        let lanes = lanes(&self.set, batch);
+        let sums = shared_out(&mut self.learners, &plan, &lanes)?;
+        let mut loss = 0.0;
+        self.parameters
+            .iter_mut()
+            .for_each(|parameter| parameter.gradient.fill(0.0));
+        for sum in &sums {
+            loss += sum.loss / elements as f64;
+            for (parameter, gradient) in self.parameters.iter_mut().zip(&sum.gradients) {
+                parameter
+                    .gradient
+                    .iter_mut()
+                    .zip(gradient)
+                    .for_each(|(sum, g)| *sum += g);
+            }
+        }
+        let gradient_norm = clip_gradients(&mut self.parameters, self.config.optimiser.clip);
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            let window = batch.iter().map(|prepared| {
+                let recording = &self.set.recordings()[prepared.window.recording].recording;
+                format!("{} at {:.3} s", recording.name, prepared.window.start_ns as f64 * 1e-9)
+            });
+            return Err(TrainError::NotFinite {
+                step: step + 1,
+                what: if loss.is_finite() { "gradient" } else { "loss" },
+                batch: window.collect::<Vec<_>>().join(", "),
+                kept: self.config.training.out.join(BEST),
+            });
+        }
+        let factor = self.schedule.learning_rate(step);
+        self.optimiser
+            .step(&mut self.parameters, factor, &self.multipliers, &self.decays);
+        store(&self.parameters, &mut self.checkpoint);
+        self.progress.step += 1;
+        self.checkpoint.global_step = self.progress.step;
+        Ok(Event::Step {
+            step: self.progress.step,
+            loss,
+            learning_rate: factor * self.config.optimiser.learning_rate,
+            gradient_norm,
+        })
+    }
+
+    /// Scores the validation windows, and keeps the weights if they are the best.
+    fn judge(&mut self) -> Result<Event, TrainError> {
+        let score = self.validate()?;
+        let best = match (score.bits_per_spike, self.progress.best) {
+            (Some(bits), Some(best)) => bits > best,
+            (bits, None) => bits.is_some() || self.progress.step == self.config.training.steps,
+            (None, Some(_)) => false,
+        };
+        if best {
+            self.progress.best = score.bits_per_spike;
+            self.progress.since_best = 0;
+            let path = self.config.training.out.join(BEST);
+            write_whole(&path, &self.checkpoint.to_safetensors(Stored::F32)?)?;
+        } else {
+            self.progress.since_best += 1;
+        }
+        Ok(Event::Validated {
+            step: self.progress.step,
+            score,
+            best,
+        })
+    }
+
+    fn save_last(&self) -> Result<(), TrainError> {
+        let path = self.config.training.out.join(LAST);
+        save(
+            &path,
+            &self.checkpoint,
+            &self.parameters,
+            &self.optimiser.state(),
+            &self.progress,
+        )
+    }
+
+    /// Generated bits per spike over the validation windows.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn validate(&self) -> Result<Score, TrainError> {
+        let parts = self
+            .validation
+            .chunks(self.validation.len().div_ceil(self.learners.len()).max(1));
+        let generated: Vec<Result<Vec<Vec<f32>>, BackendError>> = std::thread::scope(|scope| {
+            let (checkpoint, set) = (&self.checkpoint, &*self.set);
+            let threads: Vec<_> = parts
+                .map(|part| scope.spawn(move || generate(checkpoint, set, part)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("a validation thread does not panic"))
+                .collect()
+        });
+        let mut score = BitsPerSpike::new(self.set.shape().bins);
+        let (mut loss, mut counts) = (0.0, 0);
+        let mut windows = self.validation.iter();
+        for part in generated {
+            for (log_rates, prepared) in part?.iter().zip(windows.by_ref()) {
+                let session = self.set.session_of(prepared.window.recording);
+                score.add(log_rates, &prepared.window.counts, &session.null_log_rates);
+                counts += log_rates.len();
+                let pairs = log_rates.iter().zip(&prepared.window.counts);
+                loss += pairs
+                    .map(|(&r, &y)| negative_log_likelihood(f64::from(r), f64::from(y)))
+                    .sum::<f64>();
+            }
+        }
+        Ok(Score {
+            bits_per_spike: score.overall(),
+            by_bin: score.by_bin(),
+            loss: loss / counts.max(1) as f64,
+            windows: score.windows(),
+        })
+    }
+}
+
+/// Name of the best checkpoint in the output folder.
+pub const BEST: &str = "best.safetensors";
+/// Name of the state to go on from.
+pub const LAST: &str = "last.safetensors";
+
+/// A seed of a step's window (SplitMix64's finaliser over the three).
+fn mixed(seed: u64, step: u64, index: u64) -> u64 {
+    let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index.wrapping_mul(0xd1b5_4a32_d192_ed03);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// What of a configuration has to be the same for training to go on: not where, how fast and how long.
+fn comparable(config: &str) -> Option<serde_json::Value> {
+    let mut value: serde_json::Value = serde_json::from_str(config).ok()?;
+    let training = value.get_mut("training")?.as_object_mut()?;
+    for key in ["out", "threads", "patience", "validation_windows", "start_from"] {
+        training.remove(key);
+    }
+    Some(value)
+}
+
+/// The checkpoint that training starts from, if it is of this network and these units.
+fn started_from(
+    path: &std::path::Path,
+    model: &crate::model::config::ModelConfig,
+    set: &TrainingSet,
+) -> Result<Checkpoint, TrainError> {
+    let checkpoint = Checkpoint::load(path)?;
+    let refuse = |what: String| TrainError::State {
+        path: path.to_path_buf(),
+        what,
+    };
+    if checkpoint.config != *model {
+        return Err(refuse(
+            "is of another network than [model] asks for (see `neurohorizon inspect`)".into(),
+        ));
+    }
+    let known = checkpoint.unit_ids.get(1..).unwrap_or_default();
+    if known != set.unit_ids() {
+        return Err(refuse(format!(
+            "knows {} units, first {:?}; the training data has {}, first {:?}",
+            known.len(),
+            known.first(),
+            set.unit_ids().len(),
+            set.unit_ids().first()
+        )));
+    }
+    Ok(checkpoint)
+}
+
+/// Rows of a session's units.
+fn unit_rows(set: &TrainingSet, recording: usize) -> Vec<usize> {
+    let session = set.session_of(recording);
+    (1 + session.first_unit..=session.first_unit + session.recorded_ids.len()).collect()
+}
+
+/// Recording and start of validation windows: all, or so many evenly spread.
+fn chosen(set: &TrainingSet, most: Option<usize>) -> Vec<(usize, i64)> {
+    let all = set.validation_starts();
+    match most {
+        Some(most) if most < all.len() => (0..most).map(|i| all[i * all.len() / most]).collect(),
+        _ => all,
+    }
+}
+
+/// A batch in lanes of one session each, in the order of sessions.
+fn lanes<'a>(set: &TrainingSet, batch: &'a [Prepared]) -> Vec<Lane<'a>> {
+    let session = |prepared: &Prepared| set.recordings()[prepared.window.recording].session;
+    let mut ordered: Vec<&Prepared> = batch.iter().collect();
+    ordered.sort_by_key(|prepared| session(prepared));
+    let of_session = ordered.chunk_by(|a, b| session(a) == session(b));
+    of_session
+        .flat_map(|windows| windows.chunks(LANE))
+        .map(|windows| Lane {
+            unit_rows: unit_rows(set, windows[0].window.recording),
+            windows: windows.to_vec(),
+        })
+        .collect()
+}
+
+/// Every learner takes a stretch of the lanes; sums in the order of lanes.
+fn shared_out(learners: &mut [Learner], plan: &StepPlan<'_>, lanes: &[Lane<'_>]) -> Result<Vec<LaneSum>, BackendError> {
+    let lanes: Vec<&Lane<'_>> = lanes.iter().collect();
+    let each = lanes.len().div_ceil(learners.len()).max(1);
+    let parts: Vec<Result<Vec<LaneSum>, BackendError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = learners
+            .iter_mut()
+            .zip(lanes.chunks(each))
+            .map(|(learner, lanes)| scope.spawn(move || learner.learn(plan, lanes)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a learning thread does not panic"))
+            .collect()
+    });
+    let parts: Result<Vec<_>, _> = parts.into_iter().collect();
+    Ok(parts?.into_iter().flatten().collect())
+}
+
+/// Generated log rates of some windows.
+fn generate(checkpoint: &Checkpoint, set: &TrainingSet, windows: &[Prepared]) -> Result<Vec<Vec<f32>>, BackendError> {
+    let mut out = Vec::with_capacity(windows.len());
+    let session = |prepared: &Prepared| set.recordings()[prepared.window.recording].session;
+    for windows in windows.chunk_by(|a, b| session(a) == session(b)) {
+        let plan = SessionPlan {
+            unit_rows: unit_rows(set, windows[0].window.recording),
+            bins: set.shape().bins,
+            max_spikes: windows
+                .iter()
+                .map(|prepared| prepared.window.unit.len())
+                .max()
+                .unwrap_or(0),
+            precision: Precision::F32,
+        };
+        let mut network = Network::new(CpuBackend::new(CpuOptions::default()), checkpoint, plan);
+        for prepared in windows {
+            network.set_history(&prepared.features, &prepared.population);
+            network.encode(&prepared.window.times_s, &prepared.window.unit);
+            network.generate();
+            let mut log_rates = vec![0.0; prepared.window.counts.len()];
+            network.log_rates(&mut log_rates)?;
+            out.push(log_rates);
+        }
+    }
+    Ok(out)
+}
