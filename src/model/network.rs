@@ -114,6 +114,9 @@ impl<B: Backend> Network<B> {
     /// start and end tokens, and must have no spikes. They are predicted all the same.
     pub fn see_units(&mut self, present: &[u32]) {
         let (n, buffers) = (self.plan.unit_rows.len() as u32, &mut self.buffers);
+        // A window of fewer units may have turned these rows by the times of its spikes.
+        let ends: Vec<f64> = present.iter().flat_map(|_| [0.0, self.config.history_s()]).collect();
+        self.backend.set_rotation(&mut buffers.token_rotation, 0, &ends);
         buffers.token_rows_host.clear();
         let ends = present.iter().flat_map(|&unit| [n + unit, 2 * n + unit]);
         buffers.token_rows_host.extend(ends);

@@ -47,12 +47,25 @@ pub struct DataSection {
     pub recording: Vec<RecordingSection>,
     /// The built-in population instead of recordings.
     pub simulate: Option<SimulateSection>,
-    /// Units below this rate over their session's training intervals are left out, Hz.
+    /// Units below this rate are left out, Hz.
     pub min_rate_hz: f64,
+    /// Over what that rate is taken.
+    pub min_rate_over: RateOver,
     /// Histories begin on the grid of bins, on which traces of recent history are exact; otherwise at any time.
     pub grid_starts: Option<bool>,
     /// Spikes of a recording of counts get new times inside their bins in every draw.
     pub spread: Option<bool>,
+}
+
+/// What a unit's rate is taken over, where units are chosen by it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum RateOver {
+    /// The session's training parts.
+    #[default]
+    Training,
+    /// Each whole recording, as who sorts spikes would do it.
+    Recording,
 }
 
 /// `[[data.recording]]`
@@ -303,14 +316,17 @@ pub enum ScheduleSection {
     },
     /// A linear rise, then a cosine down.
     WarmUpCosine {
-        /// Steps of the rise.
+        /// Steps of the rise; 20, or a tenth of all if that is less, without it.
         #[serde(default)]
-        warm_up_steps: u64,
+        warm_up_steps: Option<u64>,
         /// Last rate over highest rate.
         #[serde(default)]
         floor: f64,
     },
 }
+
+/// Steps of the rise unless asked otherwise.
+const WARM_UP_STEPS: u64 = 20;
 
 fn half() -> f64 {
     0.5
@@ -325,7 +341,7 @@ fn ten_thousand() -> f64 {
 impl Default for ScheduleSection {
     fn default() -> Self {
         ScheduleSection::WarmUpCosine {
-            warm_up_steps: 20,
+            warm_up_steps: None,
             floor: 0.0,
         }
     }
@@ -549,7 +565,7 @@ impl TrainConfig {
             ScheduleSection::WarmUpCosine { warm_up_steps, floor } => Schedule::WarmUpCosine {
                 max_lr,
                 total_steps,
-                warm_up_steps,
+                warm_up_steps: warm_up_steps.unwrap_or(WARM_UP_STEPS.min(total_steps / 10)),
                 floor,
             },
         }

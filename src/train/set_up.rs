@@ -1,6 +1,6 @@
 //! From a configuration to the recordings that are learned from.
 
-use super::config::{RecordingSection, SimulateSection, TrainConfig};
+use super::config::{RateOver, RecordingSection, SimulateSection, TrainConfig};
 use super::sampler::{Source, Span, TrainingSet};
 use super::TrainError;
 use crate::acquire::simulate::{Population, SimulationConfig};
@@ -14,12 +14,25 @@ use crate::model::window::WindowShape;
 pub fn training_set(config: &TrainConfig) -> Result<(TrainingSet, u64), TrainError> {
     let sources = match &config.data.simulate {
         Some(section) => vec![simulated(section)?],
-        None => config.data.recording.iter().map(source).collect::<Result<_, _>>()?,
+        None => config
+            .data
+            .recording
+            .iter()
+            .map(source)
+            .collect::<Result<Vec<_>, _>>()?,
     };
+    let (mut sources, mut min_rate_hz) = (sources, config.data.min_rate_hz);
+    if config.data.min_rate_over == RateOver::Recording {
+        for source in &mut sources {
+            let ids = source.recording.units_at_or_above(min_rate_hz);
+            source.recording = source.recording.select_units(&ids)?;
+        }
+        min_rate_hz = 0.0;
+    }
     let hash = hash(&sources);
     let model = config.model_config().map_err(TrainError::Config)?;
     let shape = WindowShape::new(&model, model.bins());
-    Ok((TrainingSet::new(sources, shape, config.data.min_rate_hz)?, hash))
+    Ok((TrainingSet::new(sources, shape, min_rate_hz)?, hash))
 }
 
 fn source(section: &RecordingSection) -> Result<Source, TrainError> {

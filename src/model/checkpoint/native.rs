@@ -119,5 +119,20 @@ pub(super) fn write(checkpoint: &Checkpoint, stored: Stored) -> Result<Vec<u8>, 
         ("epoch".to_string(), checkpoint.epoch.to_string()),
         ("global_step".to_string(), checkpoint.global_step.to_string()),
     ]);
-    safetensors::serialize(views, Some(metadata)).map_err(|error| Reason::Archive(error.to_string()))
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| Reason::Archive(error.to_string()))?;
+    in_order(&bytes).ok_or_else(|| Reason::Archive("the header cannot be read back".into()))
+}
+
+/// The file with the keys of its header in order, so that the same checkpoint is always the same bytes. Tensors are found
+/// by their distance from the header's end, so its length may change; it is padded to whole words.
+fn in_order(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    for value in header.values_mut().filter_map(serde_json::Value::as_object_mut) {
+        value.sort_keys();
+    }
+    let mut header = serde_json::to_vec(&header).ok()?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
 }
