@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::progress::Progress;
-use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, Speed};
+use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
-use super::run_source::{build_replay, build_simulation, BuiltSource};
+use super::run_source::{build_replay, build_simulation, population, BuiltSource};
 use super::{CliError, Weights};
 use crate::data::Position;
+use crate::evaluate::oracle::{score, OracleWindows};
 use crate::model::BackendKind;
 use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
 
@@ -166,6 +167,14 @@ pub(super) fn run_to_the_end(
     let config = run_config(file, start_ns)?;
     let description = model.predictor.describe();
     let model_units = model.predictor.unit_ids().len();
+    let windows = OracleWindows {
+        start_ns,
+        end_ns: end_ns.unwrap_or(start_ns),
+        history_ns: model.predictor.history_ns(),
+        bin_ns: model.predictor.bin_ns(),
+        bins: model.predictor.horizon_bins(),
+    };
+    let null_log_rates = model.null.log_rates.clone();
     let run = Run::start(&config, vec![source], model.predictor, &model.null, stop.clone())?;
     if !quiet {
         eprintln!(
@@ -189,10 +198,21 @@ pub(super) fn run_to_the_end(
         }
     }
     progress.finish();
-    let summary = run.join();
+    let mut summary = run.join();
+    if let (Some(simulate), Outcome::Finished) = (&file.simulate, summary.outcome) {
+        summary.oracle_fp_bps = oracle(simulate, windows, &null_log_rates)?;
+    }
     print(&summary, json);
     let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the true rates of the simulated population score; nothing where the model knows only some of its units.
+fn oracle(section: &SimulateSection, windows: OracleWindows, null_log_rates: &[f64]) -> Result<Option<f64>, CliError> {
+    if null_log_rates.len() != section.units {
+        return Ok(None);
+    }
+    Ok(score(population(section)?, windows, null_log_rates).overall())
 }
 
 fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {

@@ -76,6 +76,18 @@ pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource,
     })
 }
 
+/// The simulated population, at its beginning.
+///
+/// # Errors
+/// Where there are no units, or too many.
+pub fn population(section: &SimulateSection) -> Result<Population, CliError> {
+    let config = SimulationConfig {
+        n_units: section.units,
+        ..SimulationConfig::default()
+    };
+    Ok(Population::new(config, section.seed)?)
+}
+
 /// The simulated population as a source; its mean rates are those of its first seconds, which the run leaves out.
 ///
 /// # Errors
@@ -95,11 +107,7 @@ pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltS
             "simulate.fit_s and simulate.duration_s must be above 0".into(),
         ));
     }
-    let config = SimulationConfig {
-        n_units: section.units,
-        ..SimulationConfig::default()
-    };
-    let mut population = Population::new(config, section.seed)?;
+    let mut population = population(section)?;
     let (mut times, mut units) = (Vec::new(), Vec::new());
     population.advance_to(fit_ns, &mut |time, unit| {
         times.push(time);

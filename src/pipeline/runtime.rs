@@ -352,6 +352,7 @@ impl Run {
                 handover: published.handover.summary(),
             },
             score: published.score,
+            oracle_fp_bps: None,
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct RunSummary {
     pub latency: Latencies,
     /// Bits per spike.
     pub score: ScoreReport,
+    /// What the true expected counts of a simulated source score on the windows that do not overlap; set by who knows them.
+    pub oracle_fp_bps: Option<f64>,
     /// Sums that do not come out; empty in every correct run.
     pub imbalances: Vec<String>,
 }
@@ -214,6 +216,13 @@ impl fmt::Display for RunSummary {
             score.windows.n_spikes,
             bits(score.every_bin.fp_bps)
         )?;
+        if let (Some(oracle), Some(own)) = (self.oracle_fp_bps, score.windows.fp_bps) {
+            writeln!(
+                f,
+                "oracle           {oracle:.4} over the same windows from the true rates; the model reaches {:.0} % of it",
+                100.0 * own / oracle
+            )?;
+        }
         if self.imbalances.is_empty() {
             write!(f, "balance      every spike, bin and prediction is accounted for")?;
         } else {

@@ -35,7 +35,8 @@ pub fn initial(config: &ModelConfig, unit_ids: &[String], sessions: &[String], n
         let Some(tensor) = checkpoint.tensors.get_mut(&name) else {
             continue;
         };
-        let begin = Begin::of(&name, &tensor.shape, inputs, unit_ids.len());
+        let components = config.history.as_ref().map_or(1, |path| path.components);
+        let begin = Begin::of(&name, &tensor.shape, inputs, unit_ids.len(), components);
         let small = config.history.is_some() && name == "head.mlp.4.weight";
         let scale = if small { SMALL_HEAD } else { 1.0 };
         tensor.data.fill_with(|| scale * begin.draw(&mut random));
@@ -67,11 +68,11 @@ enum Begin {
 }
 
 impl Begin {
-    fn of(name: &str, shape: &[usize], bias_inputs: Option<usize>, units: usize) -> Self {
+    fn of(name: &str, shape: &[usize], bias_inputs: Option<usize>, units: usize, components: usize) -> Self {
         let leaf = name.rsplit('.').next().unwrap_or_default();
         match (name, leaf, shape) {
             ("history.bin_weight" | "history.unit_weight" | "history.bin_mix", ..) => Begin::Constant(0.0),
-            ("history.read", ..) => Begin::Normal(1.0 / (units as f32).sqrt()),
+            ("history.read", _, &[_, cols]) => Begin::Normal(1.0 / ((units * cols / components) as f32).sqrt()),
             ("history.write", ..) => Begin::Normal(WRITE),
             (_, "bin_emb" | "query" | "summary_queries", _) => Begin::Normal(EMBEDDING),
             _ if name.ends_with("_emb.weight") => Begin::Normal(EMBEDDING),
