@@ -11,6 +11,7 @@ pub mod layers;
 pub mod network;
 pub mod poisson;
 mod session;
+pub mod traces;
 pub mod weights;
 pub mod window;
 
