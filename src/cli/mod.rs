@@ -13,6 +13,8 @@ mod compute;
 pub mod demo;
 mod error;
 mod eval;
+mod eval_report;
+mod eval_setup;
 mod inspect;
 mod progress;
 pub mod run;

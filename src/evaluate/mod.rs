@@ -1,9 +1,12 @@
 //! How good predictions are, how exact, and how fast.
 //!
-//! [`forward`] predicts windows of a recording's future, [`predictions`] holds what models predicted and what happened,
-//! [`metrics`] compares the two, [`conformance`] compares the network with the reference model's own outputs, [`cost`]
-//! counts its operations and [`speed`] times it against them.
+//! [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
+//! [`predictions`] holds what was predicted and what happened, [`metrics`] compares the two, [`comparison`] puts models side by
+//! side. [`conformance`] compares the network with the reference model's own outputs, [`cost`] counts its operations and
+//! [`speed`] times it against them.
 
+pub mod baseline;
+pub mod comparison;
 pub mod conformance;
 pub mod cost;
 pub mod forward;

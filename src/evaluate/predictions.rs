@@ -110,9 +110,10 @@ impl Predictions {
         }
     }
 
-    /// The log rates `[T, N]` of each window, to be written.
-    pub fn windows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.log_rates.chunks_exact_mut((self.bins * self.units).max(1))
+    /// The log rates `[T, N]` of a window, to be written.
+    pub fn window_mut(&mut self, window: usize) -> &mut [f32] {
+        let size = self.bins * self.units;
+        &mut self.log_rates[window * size..(window + 1) * size]
     }
 
     /// The same windows with only these units, in this order.
@@ -148,10 +149,10 @@ pub fn of_network(
     let mut predictions = Predictions::empty(model, observed);
     let mut times = Vec::new();
     let history_ns = observed.shape.history_ns;
-    for (done, window) in predictions.windows_mut().enumerate() {
-        let start = observed.starts_ns[done];
-        predict_window(network, spikes, start, history_ns, &mut times, window)?;
-        progress(done + 1, observed.windows());
+    for (window, &start) in observed.starts_ns.iter().enumerate() {
+        let log_rates = predictions.window_mut(window);
+        predict_window(network, spikes, start, history_ns, &mut times, log_rates)?;
+        progress(window + 1, observed.windows());
     }
     Ok(predictions)
 }

@@ -46,7 +46,7 @@ impl Figures {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::evaluate) mod tests {
     use super::*;
     use crate::model::window::WindowShape;
 
