@@ -12,6 +12,7 @@ use crate::data::Position;
 use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent};
 use crate::evaluate::comparison::Comparison;
 use crate::evaluate::predictions::of_network;
+use crate::evaluate::report::render;
 
 /// Score a checkpoint's predictions of a recording's future
 ///
@@ -65,6 +66,9 @@ pub struct EvalArgs {
     pub seed: u64,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    /// Also write a report with plots: one HTML file that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print one JSON object: fp_bps, fp_bps_by_bin, fp_bps_ci95, n_windows, n_spikes, n_units, unknown_units, null,
     /// interval_s, backend, notes (what reading the recording changed or left out), models[] (every figure of each), …
     #[arg(long)]
@@ -98,6 +102,12 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         predict_with_baselines(args, &setup, &mut comparison)?;
     }
     let report = Report::new(&setup, &comparison);
+    if let Some(path) = &args.html {
+        std::fs::write(path, render(&report.document(&setup, &comparison))).map_err(|source| CliError::System {
+            what: format!("cannot write the report {}", path.display()),
+            source,
+        })?;
+    }
     if args.json {
         print_json(&report)?;
     } else {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::eval_setup::{FileIdentity, Setup};
 use crate::evaluate::comparison::{Comparison, ModelResult};
 use crate::evaluate::metrics::Bits;
+use crate::evaluate::report::Document;
 
 /// Everything that is known about an evaluation. The first fields are those of the network, empty without one.
 #[derive(Serialize)]
@@ -65,6 +66,56 @@ impl<'a> Report<'a> {
                 .map(|&unit| setup.unit_ids[unit].as_str())
                 .collect(),
             models: &comparison.models,
+        }
+    }
+
+    /// The same as a page with plots.
+    pub fn document(&self, setup: &'a Setup, comparison: &'a Comparison) -> Document<'a> {
+        let file = |file: &FileIdentity| format!("{} (FNV-1a {})", file.path, file.hash);
+        let interval = |[from, to]: [f64; 2]| format!("{from:.3} to {to:.3} s");
+        let mut facts = vec![
+            ("recording", file(self.recording)),
+            ("checkpoint", self.checkpoint.map_or("none".to_string(), file)),
+            (
+                "scored interval",
+                format!("{} after the first spike", interval(self.interval_s)),
+            ),
+            (
+                "windows",
+                format!(
+                    "{} of {} bins of {} ms, {} spikes",
+                    self.n_windows,
+                    self.horizon_bins,
+                    self.bin_s * 1e3,
+                    self.n_spikes
+                ),
+            ),
+            ("units", format!("{} scored, {} not", self.n_units, self.unknown_units)),
+            ("null model", format!("mean rates of the {}", self.null)),
+        ];
+        if self.models.len() > 1 {
+            let parts: Vec<String> = self.fit_intervals_s.iter().copied().map(interval).collect();
+            let files: Vec<String> = self.fit_on.iter().map(file).collect();
+            facts.push((
+                "baselines fitted on",
+                format!("{} {}", parts.join(", "), files.join(", ")),
+            ));
+        }
+        if self.checkpoint.is_some() {
+            facts.push(("computed by", self.backend.to_string()));
+        }
+        facts.push(("made by", format!("neurohorizon {}", env!("CARGO_PKG_VERSION"))));
+        Document {
+            facts: facts
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+            notes: self.notes.clone(),
+            unit_ids: &setup.unit_ids,
+            held_out: &setup.held_out,
+            spikes: setup.spikes.as_spikes(),
+            origin_ns: setup.origin_ns,
+            comparison,
         }
     }
 }
@@ -240,7 +291,12 @@ fn print_table(rows: &[Vec<String>]) {
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or("no spikes".to_string(), |value| format!("{value:.digits$}"))
+    match value {
+        // No minus before a zero.
+        Some(value) if value.abs() < 0.5 * 0.1f64.powi(digits as i32) => format!("{:.digits$}", 0.0),
+        Some(value) => format!("{value:.digits$}"),
+        None => "no spikes".to_string(),
+    }
 }
 
 fn value(bits: Bits) -> String {
@@ -248,6 +304,7 @@ fn value(bits: Bits) -> String {
 }
 
 fn interval(bits: Bits) -> String {
-    bits.ci95
-        .map_or(String::new(), |[low, high]| format!("[{low:.4}, {high:.4}]"))
+    bits.ci95.map_or(String::new(), |[low, high]| {
+        format!("[{}, {}]", number(Some(low), 4), number(Some(high), 4))
+    })
 }

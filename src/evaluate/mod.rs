@@ -2,7 +2,7 @@
 //!
 //! [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
 //! [`predictions`] holds what was predicted and what happened, [`metrics`] compares the two, [`comparison`] puts models side by
-//! side. [`conformance`] compares the network with the reference model's own outputs, [`cost`] counts its operations and
+//! side and [`report`] shows them. [`conformance`] compares the network with the reference model's own outputs, [`cost`] counts its operations and
 //! [`speed`] times it against them.
 
 pub mod baseline;
@@ -12,4 +12,5 @@ pub mod cost;
 pub mod forward;
 pub mod metrics;
 pub mod predictions;
+pub mod report;
 pub mod speed;
