@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::eval_options::{FitArgs, HeldOut};
 use super::eval_report::{print_report, Report};
-use super::eval_setup::{FitArgs, HeldOut, Setup};
+use super::eval_setup::Setup;
 use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::Position;
 use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent};
@@ -49,6 +50,9 @@ pub struct EvalArgs {
     /// Bins to predict [default: as the checkpoint was trained; 12 with --baselines-only]
     #[arg(long, value_name = "BINS", visible_alias = "bins")]
     pub horizon_bins: Option<usize>,
+    /// Leave out windows whose predicted bins reach into time in which the units were not observed, such as between trials
+    #[arg(long)]
+    pub observed_only: bool,
     /// Also score mean rates, an exponential average of the recent past, and a Poisson GLM on recent history
     #[arg(long)]
     baselines: bool,

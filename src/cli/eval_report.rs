@@ -20,7 +20,7 @@ pub struct Report<'a> {
     pub null: &'static str,
     pub interval_s: [f64; 2],
     pub backend: &'a str,
-    pub notes: Vec<String>,
+    pub notes: &'a [String],
     pub checkpoint: Option<&'a FileIdentity>,
     pub recording: &'a FileIdentity,
     pub fit_on: &'a [FileIdentity],
@@ -51,7 +51,7 @@ impl<'a> Report<'a> {
             null: setup.null,
             interval_s: [setup.seconds(setup.interval_ns.0), setup.seconds(setup.interval_ns.1)],
             backend: &setup.backend,
-            notes: notes(setup),
+            notes: &setup.notes,
             checkpoint: setup.checkpoint_file.as_ref(),
             recording: &setup.recording_file,
             fit_on: &setup.fit_files,
@@ -110,7 +110,7 @@ impl<'a> Report<'a> {
                 .into_iter()
                 .map(|(name, value)| (name.to_string(), value))
                 .collect(),
-            notes: self.notes.clone(),
+            notes: self.notes,
             unit_ids: &setup.unit_ids,
             held_out: &setup.held_out,
             spikes: setup.spikes.as_spikes(),
@@ -118,24 +118,6 @@ impl<'a> Report<'a> {
             comparison,
         }
     }
-}
-
-/// What reading the recording changed, and windows that reach into time that was not observed.
-fn notes(setup: &Setup) -> Vec<String> {
-    let mut notes = setup.recording.notes.clone();
-    let shape = setup.observed.shape;
-    let length = shape.history_ns + shape.horizon_ns;
-    let starts = setup.observed.starts_ns.iter();
-    let unobserved = starts
-        .filter(|&&start| !setup.recording.is_observed(start, start + length))
-        .count();
-    if unobserved > 0 {
-        notes.push(format!(
-            "{unobserved} of {} windows reach into time in which the units were not observed; counted as silence",
-            setup.observed.windows()
-        ));
-    }
-    notes
 }
 
 /// Prints the table.

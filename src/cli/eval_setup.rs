@@ -1,12 +1,6 @@
 //! What `neurohorizon eval` compares models on: units, windows, and what baselines are fitted on.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
-use clap::Args;
-use rand::seq::SliceRandom;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use super::eval::EvalArgs;
 use super::CliError;
@@ -18,97 +12,6 @@ use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, Inference, UnitMatch};
 use crate::pipeline::message::fnv1a;
 use crate::pipeline::predictor::mean_log_rates;
-
-/// What baselines are fitted on, and the windows of an evaluation without a checkpoint.
-#[derive(Debug, Args)]
-pub struct FitArgs {
-    /// Score baselines only, without a checkpoint
-    #[arg(long)]
-    pub baselines_only: bool,
-    /// Start of what baselines are fitted on [default: the first spike]
-    #[arg(long, value_name = "POSITION", conflicts_with = "fit_on")]
-    pub fit_from: Option<Position>,
-    /// End of what baselines are fitted on [default: where the scored interval begins]
-    #[arg(long, value_name = "POSITION", conflicts_with = "fit_on")]
-    pub fit_to: Option<Position>,
-    /// Fit baselines on this recording instead; may be given again
-    #[arg(long, value_name = "RECORDING")]
-    pub fit_on: Vec<PathBuf>,
-    /// Weight decay of the GLM [default: the one that predicts the last fifth of the fit interval best]
-    #[arg(long, value_name = "DECAY", value_parser = weight_decay)]
-    pub glm_weight_decay: Option<f32>,
-    /// Width of a bin [default: 20]
-    #[arg(long, value_name = "MS", requires = "baselines_only", value_parser = milliseconds)]
-    pub bin_ms: Option<f64>,
-    /// From the start of a window to its first predicted bin [default: 500]
-    #[arg(long, value_name = "MS", requires = "baselines_only", value_parser = milliseconds)]
-    pub history_ms: Option<f64>,
-    /// Leave out units that fire less often [default: 0]
-    #[arg(long, value_name = "HZ", requires = "baselines_only")]
-    pub min_rate_hz: Option<f64>,
-}
-
-fn weight_decay(text: &str) -> Result<f32, String> {
-    let decay = text.parse::<f32>().ok().filter(|decay| (0.0..=10.0).contains(decay));
-    decay.ok_or_else(|| "a number from 0 to 10 is expected".to_string())
-}
-
-fn milliseconds(text: &str) -> Result<f64, String> {
-    let ms = text.parse::<f64>().ok().filter(|ms| (0.1..=1e6).contains(ms));
-    ms.ok_or_else(|| "a time from 0.1 to 1000000 ms is expected".to_string())
-}
-
-/// Units that are scored without being seen.
-#[derive(Debug, Clone, PartialEq)]
-pub enum HeldOut {
-    /// This part of them, drawn at random.
-    Fraction(f64),
-    /// These.
-    Ids(Vec<String>),
-}
-
-impl FromStr for HeldOut {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            Ok(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(HeldOut::Fraction(fraction)),
-            Ok(_) => Err(format!("{text:?} is neither a fraction between 0 and 1 nor unit ids")),
-            Err(_) => Ok(HeldOut::Ids(text.split(',').map(|id| id.trim().to_string()).collect())),
-        }
-    }
-}
-
-impl HeldOut {
-    /// Indices into `ids`, ascending; some units are left to be seen.
-    fn select(&self, ids: &[String], seed: u64) -> Result<Vec<usize>, CliError> {
-        let mut selected = match self {
-            HeldOut::Fraction(fraction) => {
-                let mut all: Vec<usize> = (0..ids.len()).collect();
-                all.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-                all.truncate(((fraction * ids.len() as f64).round() as usize).max(1));
-                all
-            }
-            HeldOut::Ids(held_out) => {
-                let index = |id: &String| {
-                    let found = ids.iter().position(|known| known == id);
-                    found.ok_or_else(|| CliError::Config(format!("--held-out-units names {id:?}, which is not scored")))
-                };
-                held_out.iter().map(index).collect::<Result<_, _>>()?
-            }
-        };
-        selected.sort_unstable();
-        selected.dedup();
-        if selected.len() >= ids.len() {
-            let what = format!(
-                "--held-out-units leaves none of the {} scored units to be seen",
-                ids.len()
-            );
-            return Err(CliError::Config(what));
-        }
-        Ok(selected)
-    }
-}
 
 /// Spikes numbered within the scored units.
 #[derive(Debug, Clone, Default)]
@@ -163,6 +66,8 @@ pub struct Setup {
     pub checkpoint_file: Option<FileIdentity>,
     pub recording_file: FileIdentity,
     pub fit_files: Vec<FileIdentity>,
+    /// What reading the recording changed, and windows in time that was not observed.
+    pub notes: Vec<String>,
     fit: Vec<FitRecording>,
 }
 
@@ -208,7 +113,7 @@ impl Setup {
             }
         };
         let stride = args.stride_bins.unwrap_or(shape.bins);
-        let observed = Observed::new(spikes.as_spikes(), shape, interval_ns, stride, null_log_rates);
+        let mut observed = Observed::new(spikes.as_spikes(), shape, interval_ns, stride, null_log_rates);
         if observed.windows() == 0 {
             return Err(CliError::Config(format!(
                 "the interval is {:.3} s long, and a window of history and horizon takes {:.3} s",
@@ -216,6 +121,19 @@ impl Setup {
                 (shape.history_ns + shape.horizon_ns) as f64 * 1e-9
             )));
         }
+        let was_observed = |start: i64| {
+            let from = start + shape.history_ns;
+            recording.is_observed(from, from + shape.horizon_ns)
+        };
+        let unobserved = observed.starts_ns.iter().filter(|&&start| !was_observed(start)).count();
+        if args.observed_only {
+            observed.retain(was_observed);
+        }
+        if observed.windows() == 0 {
+            let what = "--observed-only leaves no window: every horizon reaches into time that was not observed";
+            return Err(CliError::Config(what.to_string()));
+        }
+        let notes = notes(&recording, unobserved, args.observed_only);
         let held_out = args.held_out_units.as_ref();
         let held_out = held_out
             .map(|held_out| held_out.select(&units.ids, args.seed))
@@ -245,6 +163,7 @@ impl Setup {
                 .iter()
                 .map(|path| identity(path))
                 .collect::<Result<_, _>>()?,
+            notes,
             recording,
             fit,
         })
@@ -410,6 +329,20 @@ fn fit_data(parts: &[FitPart<'_>], units: usize, shape: WindowShape) -> Result<F
     Ok(fit)
 }
 
+fn notes(recording: &Recording, unobserved: usize, left_out: bool) -> Vec<String> {
+    let mut notes = recording.notes.clone();
+    if unobserved > 0 {
+        let what = match left_out {
+            true => "left out",
+            false => "counted as silence; --observed-only leaves them out",
+        };
+        notes.push(format!(
+            "{unobserved} windows predict time in which the units were not observed: {what}"
+        ));
+    }
+    notes
+}
+
 fn identity(path: &Path) -> Result<FileIdentity, CliError> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| CliError::System {
@@ -420,26 +353,4 @@ fn identity(path: &Path) -> Result<FileIdentity, CliError> {
         hash: format!("{:016x}", fnv1a(&bytes)),
         path: name,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn held_out_units_are_a_fraction_or_ids() {
-        let ids: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_string).to_vec();
-        let select = |text: &str, seed| text.parse::<HeldOut>().expect("it is right").select(&ids, seed);
-        assert_eq!(select("d, b,d", 0).unwrap(), [1, 3]);
-        assert!(select("b,x", 0).unwrap_err().to_string().contains("\"x\""));
-        assert!(select("a,b,c,d,e", 0)
-            .unwrap_err()
-            .to_string()
-            .contains("5 scored units"));
-        let drawn = select("0.4", 1).unwrap();
-        assert!(drawn.len() == 2 && drawn == select("0.4", 1).unwrap());
-        assert!((2..20).any(|seed| select("0.4", seed).unwrap() != drawn));
-        assert_eq!(select("0.01", 0).unwrap().len(), 1);
-        assert!("1.5".parse::<HeldOut>().is_err() && "0".parse::<HeldOut>().is_err());
-    }
 }

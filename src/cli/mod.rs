@@ -13,6 +13,7 @@ mod compute;
 pub mod demo;
 mod error;
 mod eval;
+mod eval_options;
 mod eval_report;
 mod eval_setup;
 mod inspect;

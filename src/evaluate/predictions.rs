@@ -47,6 +47,15 @@ impl Observed {
         }
     }
 
+    /// Leaves out the windows whose start does not satisfy `keep`.
+    pub fn retain(&mut self, keep: impl Fn(i64) -> bool) {
+        let size = (self.bins() * self.units()).max(1);
+        let kept = self.starts_ns.iter().zip(self.counts.chunks_exact(size));
+        let (starts, counts): (Vec<i64>, Vec<&[f32]>) = kept.filter(|(&start, _)| keep(start)).unzip();
+        self.counts = counts.concat();
+        self.starts_ns = starts;
+    }
+
     /// Predicted bins a window, T.
     pub fn bins(&self) -> usize {
         self.shape.bins
@@ -188,5 +197,10 @@ mod tests {
         let mut predictions = Predictions::empty("m", &observed);
         predictions.log_rates[2] = 7.0;
         assert_eq!(predictions.select_units(&[2, 0]).log_rates[0], 7.0);
+
+        let mut second = observed.clone();
+        second.retain(|start| start > 0);
+        assert_eq!((second.windows(), second.spikes()), (1, 2));
+        assert_eq!(second.counts, observed.counts[6..]);
     }
 }

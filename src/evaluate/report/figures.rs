@@ -1,7 +1,7 @@
 //! The plots of a report.
 
 use super::plot::{Axis, Plot};
-use super::Document;
+use super::{compared, Document};
 use crate::evaluate::comparison::ModelResult;
 use crate::evaluate::metrics::Bits;
 
@@ -108,16 +108,15 @@ pub fn calibration(document: &Document<'_>) -> String {
     plot.finish("Calibration")
 }
 
-/// Bits per spike of every unit: of the network against the last model, of the last two baselines, or of the only model
-/// against the unit's rate.
+/// Bits per spike of every unit: of one model against the last, or of the only model against the unit's rate.
 pub fn by_unit(document: &Document<'_>) -> String {
     let models = &document.comparison.models;
     let rates = unit_rates(document);
-    let Some(last) = models.len().checked_sub(1) else {
+    let compared = compared(document);
+    let Some(&last) = compared.last() else {
         return String::new();
     };
-    // The mean rate is worth nothing for every unit, and no partner.
-    let other = (0..last).find(|&model| models[model].name != "mean rate");
+    let other = Some(compared[0]).filter(|&first| first != last);
     let bits = |model: usize, unit: usize| models[model].figures.bits.by_unit[unit].value;
     let radius = |rate: f64| 1.5 + 1.2 * (1.0 + rate).log2();
     let mut points = Vec::new();

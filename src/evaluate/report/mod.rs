@@ -15,7 +15,7 @@ pub struct Document<'a> {
     /// Names and values of the header: files, hashes, intervals.
     pub facts: Vec<(String, String)>,
     /// What a reader should know beside the figures, one sentence each.
-    pub notes: Vec<String>,
+    pub notes: &'a [String],
     /// Ids of the scored units, `[N]`.
     pub unit_ids: &'a [String],
     /// The units that models did not see when co-bps was computed, indices into `unit_ids`.
@@ -39,7 +39,7 @@ pub fn render(document: &Document<'_>) -> String {
         page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
     }
     page.push_str("</dl>\n");
-    for note in &document.notes {
+    for note in document.notes {
         page.push_str(&format!("<p>Note: {}</p>\n", escape(note)));
     }
     page.push_str("<h2>Figures</h2>\n");
@@ -79,6 +79,18 @@ pub fn render(document: &Document<'_>) -> String {
     page.push_str(&table(&unit_rows(document)));
     page.push_str("</details>\n</body>\n</html>\n");
     page
+}
+
+/// The first model that is not just the mean rates, and the last: those worth comparing unit by unit.
+fn compared(document: &Document<'_>) -> Vec<usize> {
+    let models = &document.comparison.models;
+    let mut compared: Vec<usize> = (0..models.len())
+        .filter(|&model| models[model].name != "mean rate")
+        .take(1)
+        .collect();
+    compared.extend(models.len().checked_sub(1));
+    compared.dedup();
+    compared
 }
 
 fn figure_rows(document: &Document<'_>) -> Vec<Vec<String>> {

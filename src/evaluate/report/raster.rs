@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::html::escape;
-use super::Document;
+use super::{compared, Document};
 use crate::evaluate::predictions::Predictions;
 
 /// Units shown at most, bins shown at most.
@@ -115,15 +115,13 @@ impl Stretch {
     }
 }
 
-/// Spikes, and the rates that the first and the last model predicted. Empty without windows.
+/// Spikes, and the rates that two models predicted. Empty without windows.
 pub fn raster(document: &Document<'_>) -> String {
     let Some(stretch) = Stretch::choose(document) else {
         return String::new();
     };
     let models = &document.comparison.models;
-    let mut shown: Vec<usize> = vec![0, models.len().saturating_sub(1)];
-    shown.dedup();
-    shown.retain(|&model| model < models.len());
+    let shown = compared(document);
     let bottom = TOP + stretch.units.len() as f64 * ROW;
     let panels = 1 + shown.len();
     let (width, height) = (LEFT * 2.0 + panels as f64 * (PANEL + GAP) - GAP, bottom + BOTTOM);
@@ -147,7 +145,7 @@ pub fn raster(document: &Document<'_>) -> String {
     }
     stretch.spikes(document, &mut svg);
     for (panel, &model) in shown.iter().enumerate() {
-        let _ = writeln!(svg, "<g class=\"m{model}\">");
+        let _ = writeln!(svg, "<g class=\"m{model}\" shape-rendering=\"crispEdges\">");
         stretch.rates(document, panel + 1, &models[model].predictions, &mut svg);
         svg.push_str("</g>\n");
     }

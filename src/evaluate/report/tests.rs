@@ -19,7 +19,7 @@ fn page() -> String {
     comparison.add(second.clone(), Some(&second), String::new());
     render(&Document {
         facts: vec![("recording".to_string(), HOSTILE.to_string())],
-        notes: vec![HOSTILE.to_string()],
+        notes: &[HOSTILE.to_string()],
         unit_ids: &[HOSTILE.to_string(), "unit0001".to_string()],
         held_out: &[1],
         spikes: Spikes {
