@@ -81,8 +81,8 @@ impl Case {
         for (seed, (times, units, counts)) in self.windows.iter().enumerate() {
             network.predicted().0.start(seed as u64);
             if let Some(history) = &self.checkpoint.config.history {
-                let mut traces = Traces::new(history, 0.02, &[-1.5, -0.5, -2.0]);
-                (0..=seed as u32).for_each(|bin| traces.push_bin(&[bin, 1, 2]));
+                let mut traces = Traces::of_path(history, 0.02, &[-1.5, -0.5, -2.0]);
+                (0..=seed as u32).for_each(|bin| traces.push_bin([bin as f32, 1.0, 2.0].into_iter()));
                 network.set_traces(&traces);
             }
             network.encode(times, units);

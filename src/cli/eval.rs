@@ -1,155 +1,183 @@
-//! `neurohorizon eval`: how well a checkpoint predicts a recording's future.
+//! `neurohorizon eval`: how well a checkpoint, or simple models, predict a recording's future.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
 
+use super::eval_options::{FitArgs, HeldOut};
+use super::eval_report::{print_report, Report};
+use super::eval_setup::Setup;
 use super::{print_json, progress_bar, CliError, ComputeArgs};
-use crate::data::{Position, Recording};
-use crate::evaluate::forward::score;
-use crate::model::checkpoint::Checkpoint;
-use crate::model::traces::TraceReader;
-use crate::model::window::{Spikes, WindowShape};
-use crate::model::{build, UnitMatch};
-use crate::pipeline::predictor::mean_log_rates;
+use crate::data::Position;
+use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent};
+use crate::evaluate::comparison::Comparison;
+use crate::evaluate::predictions::of_network;
+use crate::evaluate::report::render;
 
 /// Score a checkpoint's predictions of a recording's future
 ///
-/// Windows stand on the grid of bins that begins with the first spike (in a file of counts, with its bin); the first
-/// history begins where the interval does, each further one a horizon later (see --stride-bins). Prints
-/// forward-prediction bits per spike against each unit's mean rate on the training data.
+/// Windows stand on the grid of bins that begins with the first spike; the first history begins where the interval does,
+/// each further one a horizon later (see --stride-bins). Prints forward-prediction bits per spike against each unit's mean
+/// rate on the training data, with 95 % intervals from a bootstrap over blocks of windows, and further figures. With
+/// --baselines, simple models fitted on the part before the interval predict the same windows.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  neurohorizon eval model.ckpt session.npz\n  \
-                        neurohorizon eval model.safetensors session.nwb --from 0.5 --to 0.75 --json")]
+                        neurohorizon eval model.ckpt session.npz --baselines --html report.html\n  \
+                        neurohorizon eval model.safetensors session.nwb --from 0.5 --to 0.75 --json\n  \
+                        neurohorizon eval --baselines-only session.npz --bin-ms 20 --bins 12 --min-rate-hz 0.5\n  \
+                        neurohorizon eval --baselines-only day3.npz --fit-on day1.npz --fit-on day2.npz --from 0")]
 pub struct EvalArgs {
-    /// Checkpoint: a .ckpt of the reference model, or .safetensors
-    checkpoint: PathBuf,
+    /// Checkpoint: a .ckpt of the reference model, or .safetensors; with --baselines-only, the recording
+    #[arg(value_name = "CHECKPOINT")]
+    first: PathBuf,
     /// Recording: .npz or .nwb
-    recording: PathBuf,
+    #[arg(
+        value_name = "RECORDING",
+        required_unless_present = "baselines_only",
+        conflicts_with = "baselines_only"
+    )]
+    second: Option<PathBuf>,
     /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
     #[arg(long, default_value = "0.8")]
-    from: Position,
+    pub from: Position,
     /// End of the scored interval, in the same forms
     #[arg(long, default_value = "1")]
-    to: Position,
+    pub to: Position,
     /// Bins between windows [default: the horizon, so that every bin is predicted once]
     #[arg(long, value_name = "BINS")]
-    stride_bins: Option<usize>,
-    /// Bins to predict [default: as the checkpoint was trained]
-    #[arg(long, value_name = "BINS")]
-    horizon_bins: Option<usize>,
+    pub stride_bins: Option<usize>,
+    /// Bins to predict [default: as the checkpoint was trained; 12 with --baselines-only]
+    #[arg(long, value_name = "BINS", visible_alias = "bins")]
+    pub horizon_bins: Option<usize>,
+    /// Leave out windows whose predicted bins reach into time in which the units were not observed, such as between trials
+    #[arg(long)]
+    pub observed_only: bool,
+    /// Also score mean rates, an exponential average of the recent past, and a Poisson GLM on recent history
+    #[arg(long)]
+    baselines: bool,
     #[command(flatten)]
-    compute: ComputeArgs,
-    /// Print one JSON object: fp_bps, fp_bps_by_bin, n_windows, n_spikes, n_units, unknown_units, null, interval_s,
-    /// backend, notes (what reading the recording changed or left out)
+    pub fit: FitArgs,
+    /// Also score units whose spikes the models do not see (co-bps): a fraction of them, drawn with --seed, or
+    /// ids with commas between
+    #[arg(long, value_name = "FRACTION|IDS")]
+    pub held_out_units: Option<HeldOut>,
+    /// Resamples for the 95 % intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    bootstrap: u32,
+    /// Seed of every random draw
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// Also write a report with plots: one HTML file that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print one JSON object: fp_bps, fp_bps_by_bin, fp_bps_ci95, n_windows, n_spikes, n_units, unknown_units, null,
+    /// interval_s, backend, notes (what reading the recording changed or left out), models[] (every figure of each), …
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    fp_bps: Option<f64>,
-    fp_bps_by_bin: Vec<Option<f64>>,
-    n_windows: u64,
-    n_spikes: u64,
-    n_units: usize,
-    unknown_units: usize,
-    null: &'static str,
-    interval_s: [f64; 2],
-    backend: String,
-    notes: Vec<String>,
+impl EvalArgs {
+    /// The checkpoint, unless only baselines are asked for.
+    pub fn checkpoint(&self) -> Option<&PathBuf> {
+        self.second.as_ref().map(|_| &self.first)
+    }
+
+    /// The recording.
+    pub fn recording(&self) -> &PathBuf {
+        self.second.as_ref().unwrap_or(&self.first)
+    }
 }
 
 /// Runs the subcommand.
 pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
-    let checkpoint = Checkpoint::load(&args.checkpoint)?;
-    let recording = Recording::load(&args.recording)?;
-    let matched = UnitMatch::new(&checkpoint, &recording.unit_ids)?;
-    let mut options = args.compute.options();
-    options.bins = args.horizon_bins;
-    let mut network = build(&checkpoint, &matched.rows, &options)?;
-    let shape = WindowShape::new(network.config(), network.plan().bins);
-
-    let interval = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
-    let origin = recording.grid_origin_ns().unwrap_or(interval.0);
-    let (times_ns, units) = recording.spikes_of(&matched.model_unit);
-    let spikes = Spikes {
-        times_ns: &times_ns,
-        units: &units,
-    };
-    let (null_log_rates, null) = match matched.null_log_rates(&checkpoint) {
-        Some(rates) => (rates.into_iter().map(f64::from).collect(), "checkpoint"),
-        None => {
-            let rates = mean_log_rates(&times_ns, &units, matched.rows.len(), origin, interval.0, shape.bin_ns);
-            (rates, "recording before the interval")
-        }
-    };
-    let traces = matched.traces(&checkpoint);
-    let traces = traces.map(|traces| TraceReader::new(traces, origin, shape.bin_ns));
-    let bar = progress_bar(args.json, "windows");
-    let stride = args.stride_bins.unwrap_or(shape.bins);
-    let scored = score(
-        network.as_mut(),
-        traces,
-        spikes,
-        &null_log_rates,
-        interval,
-        stride,
-        |done, all| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-        },
-    )?;
-    bar.finish_and_clear();
-    if scored.windows() == 0 {
-        return Err(CliError::Config(format!(
-            "the interval is {:.3} s long, and a window of history and horizon takes {:.3} s",
-            (interval.1 - interval.0) as f64 * 1e-9,
-            (shape.history_ns + shape.horizon_ns) as f64 * 1e-9
-        )));
+    let mut setup = Setup::new(args)?;
+    let mut comparison = Comparison::new(
+        setup.observed.clone(),
+        setup.recording.trials.clone(),
+        setup.held_out.clone(),
+        args.bootstrap as usize,
+        args.seed,
+    );
+    predict_with_network(args, &mut setup, &mut comparison)?;
+    if args.baselines || args.fit.baselines_only {
+        predict_with_baselines(args, &setup, &mut comparison)?;
     }
-
-    let report = Report {
-        fp_bps: scored.overall(),
-        fp_bps_by_bin: scored.by_bin(),
-        n_windows: scored.windows(),
-        n_spikes: scored.spikes(),
-        n_units: matched.rows.len(),
-        unknown_units: matched.unknown(),
-        null,
-        interval_s: [(interval.0 - origin) as f64 * 1e-9, (interval.1 - origin) as f64 * 1e-9],
-        backend: network.describe(),
-        notes: recording.notes,
-    };
+    let report = Report::new(&setup, &comparison);
+    if let Some(path) = &args.html {
+        std::fs::write(path, render(&report.document(&setup, &comparison))).map_err(|source| CliError::System {
+            what: format!("cannot write the report {}", path.display()),
+            source,
+        })?;
+    }
     if args.json {
         print_json(&report)?;
     } else {
-        print_report(args, &report);
+        print_report(&report);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_report(args: &EvalArgs, report: &Report) {
-    let bits = |bits: Option<f64>| bits.map_or("no spikes".to_string(), |bits| format!("{bits:.6}"));
-    say!("{} on {}", args.checkpoint.display(), args.recording.display());
-    report.notes.iter().for_each(|note| say!("note             {note}"));
-    say!("backend          {}", report.backend);
-    say!(
-        "interval         {:.3} to {:.3} s after the first spike",
-        report.interval_s[0],
-        report.interval_s[1]
-    );
-    say!(
-        "units            {} known to the checkpoint, {} not",
-        report.n_units,
-        report.unknown_units
-    );
-    say!("windows          {}", report.n_windows);
-    say!("spikes predicted {}", report.n_spikes);
-    say!("null model       mean rates of the {}", report.null);
-    say!("fp-bps           {}", bits(report.fp_bps));
-    let by_bin: Vec<String> = report.fp_bps_by_bin.iter().map(|&bin| bits(bin)).collect();
-    say!("fp-bps by bin    {}", by_bin.join(" "));
+fn predict_with_network(args: &EvalArgs, setup: &mut Setup, comparison: &mut Comparison) -> Result<(), CliError> {
+    let Some(mut network) = setup.network.take() else {
+        return Ok(());
+    };
+    let bar = progress_bar(args.json, "windows");
+    let passes = if setup.held_out.is_empty() { 1 } else { 2 };
+    bar.set_length((passes * setup.observed.windows()) as u64);
+    let mut predict = |spikes, hidden| {
+        let (traces, progress) = (setup.trace_reader(hidden), |_, _| bar.inc(1));
+        of_network(network.as_mut(), "network", traces, spikes, &setup.observed, progress)
+    };
+    let predictions = predict(setup.spikes.as_spikes(), Vec::new())?;
+    let without = match setup.held_out.is_empty() {
+        true => None,
+        false => Some(predict(setup.spikes_shown().as_spikes(), setup.hidden())?),
+    };
+    bar.finish_and_clear();
+    comparison.add(predictions, without.as_ref(), setup.backend.clone());
+    Ok(())
+}
+
+fn predict_with_baselines(args: &EvalArgs, setup: &Setup, comparison: &mut Comparison) -> Result<(), CliError> {
+    let (shape, units) = (setup.observed.shape, setup.unit_ids.len());
+    let parts = setup.fit_parts();
+    let fit = setup.fit_data()?;
+    let recent = Recent {
+        source: setup.source(),
+        hidden: &[],
+    };
+    let hidden = setup.hidden();
+    let shown = Recent {
+        hidden: &hidden,
+        ..recent
+    };
+    let held_out = !setup.held_out.is_empty();
+    let observed = &setup.observed;
+
+    let mean = mean_rate(&fit, observed);
+    comparison.add(mean.clone(), held_out.then_some(&mean), String::new());
+
+    let persistence = Persistence::fit(&fit);
+    let without = held_out.then(|| persistence.predict(shown, observed));
+    let detail = format!("time constant {:.3} s", persistence.tau_s());
+    comparison.add(persistence.predict(recent, observed), without.as_ref(), detail);
+
+    let bar = progress_bar(args.json, "steps of the GLM");
+    let options = GlmOptions {
+        weight_decay: args.fit.glm_weight_decay,
+        seed: args.seed,
+        ..GlmOptions::default()
+    };
+    let glm = Glm::fit(&parts, units, shape, &options, |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let without = held_out.then(|| glm.predict(shown, observed));
+    let detail = format!("weight decay {}", glm.weight_decay());
+    comparison.add(glm.predict(recent, observed), without.as_ref(), detail);
+    Ok(())
 }

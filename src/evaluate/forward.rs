@@ -1,4 +1,4 @@
-//! Scores predictions of a recording's future against what happened: the offline protocol.
+//! Predicts windows of a recording's future: the offline protocol.
 //!
 //! Windows stand on the recording's grid of bins, which begins at its `grid_origin_ns`. The first window's history begins
 //! at the interval's start; each further one `stride` bins later, as long as every bin that its horizon reaches into ends
@@ -6,7 +6,6 @@
 
 use kernels::BackendError;
 
-use crate::model::poisson::BitsPerSpike;
 use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::Inference;
@@ -29,7 +28,7 @@ pub fn window_starts(
 /// network with the path of recent history. Returns the spikes that did not fit, the oldest.
 pub fn predict_window(
     network: &mut dyn Inference,
-    traces: Option<&mut TraceReader>,
+    traces: Option<&mut TraceReader<'_>>,
     spikes: Spikes<'_>,
     start_ns: i64,
     history_ns: i64,
@@ -51,41 +50,6 @@ pub fn predict_window(
     network.generate();
     network.log_rates(log_rates)?;
     Ok(excess)
-}
-
-/// Scores every window of an interval. `null_log_rates` `[N]`; `progress` is called with (done, all).
-pub fn score(
-    network: &mut dyn Inference,
-    mut traces: Option<TraceReader>,
-    spikes: Spikes<'_>,
-    null_log_rates: &[f64],
-    interval_ns: (i64, i64),
-    stride_bins: usize,
-    mut progress: impl FnMut(usize, usize),
-) -> Result<BitsPerSpike, BackendError> {
-    let shape = WindowShape::new(network.config(), network.plan().bins);
-    let units = null_log_rates.len();
-    let mut score = BitsPerSpike::new(shape.bins);
-    let mut log_rates = vec![0.0; shape.bins * units];
-    let mut counts = vec![0.0; shape.bins * units];
-    let mut times = Vec::new();
-    let starts = window_starts(shape, interval_ns.0, interval_ns.1, stride_bins);
-    let all = starts.len();
-    for (done, start) in starts.enumerate() {
-        predict_window(
-            network,
-            traces.as_mut(),
-            spikes,
-            start,
-            shape.history_ns,
-            &mut times,
-            &mut log_rates,
-        )?;
-        shape.count(spikes, start + shape.history_ns, units, &mut counts);
-        score.add(&log_rates, &counts, null_log_rates);
-        progress(done + 1, all);
-    }
-    Ok(score)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl UnitMatch {
     pub fn traces(&self, checkpoint: &Checkpoint) -> Option<Traces> {
         let config = checkpoint.config.history.as_ref()?;
         let rates = self.null_log_rates(checkpoint)?;
-        Some(Traces::new(config, checkpoint.config.bin_size, &rates))
+        Some(Traces::of_path(config, checkpoint.config.bin_size, &rates))
     }
 
     /// ln of each known unit's mean count a bin on the training data, where the checkpoint has them.

@@ -7,6 +7,7 @@
 
 use super::config::HistoryConfig;
 use super::window::Spikes;
+use crate::data::Interval;
 
 /// ε, in counts a bin: keeps the logarithm of a silent trace finite.
 pub const TRACE_FLOOR: f32 = 0.02;
@@ -16,31 +17,31 @@ pub const TRACE_FLOOR: f32 = 0.02;
 pub struct Traces {
     /// `a` of each of the K time constants.
     keep: Vec<f32>,
-    /// Mean count a bin, `[N]`.
+    /// Mean count a bin, `[N]`: where the traces begin, and what they are compared with.
     mean: Vec<f32>,
-    /// `ln(mean + ε)`, `[N]`.
-    log_mean: Vec<f32>,
-    /// ln of the mean as the null model has it, `[N]`.
-    null_log_rates: Vec<f32>,
     /// `[K, N]`.
     state: Vec<f32>,
 }
 
 impl Traces {
-    /// Traces that stand at the mean. `null_log_rates` are ln of each unit's mean count in a bin of `bin_s` seconds, `[N]`.
-    pub fn new(config: &HistoryConfig, bin_s: f64, null_log_rates: &[f32]) -> Self {
-        let mean: Vec<f32> = null_log_rates.iter().map(|rate| rate.exp()).collect();
+    /// Traces that stand at the mean, for bins of `bin_s` and time constants in seconds; `mean` in counts a bin, `[N]`.
+    pub fn new(time_constants_s: &[f64], bin_s: f64, mean: &[f32]) -> Self {
         Traces {
-            keep: config
-                .time_constants_s
-                .iter()
-                .map(|tau| (-bin_s / tau).exp() as f32)
-                .collect(),
-            log_mean: mean.iter().map(|mean| (mean + TRACE_FLOOR).ln()).collect(),
-            state: mean.repeat(config.time_constants_s.len()),
-            null_log_rates: null_log_rates.to_vec(),
-            mean,
+            keep: time_constants_s.iter().map(|tau| (-bin_s / tau).exp() as f32).collect(),
+            state: mean.repeat(time_constants_s.len()),
+            mean: mean.to_vec(),
         }
+    }
+
+    /// Those of a model's path of recent history. `null_log_rates` are ln of each unit's mean count a bin, `[N]`.
+    pub fn of_path(config: &HistoryConfig, bin_s: f64, null_log_rates: &[f32]) -> Self {
+        let mean: Vec<f32> = null_log_rates.iter().map(|rate| rate.exp()).collect();
+        Traces::new(&config.time_constants_s, bin_s, &mean)
+    }
+
+    /// K.
+    pub fn time_constants(&self) -> usize {
+        self.keep.len()
     }
 
     /// N.
@@ -50,41 +51,42 @@ impl Traces {
 
     /// Back to the mean, as at the start of a recording.
     pub fn restart(&mut self) {
-        for trace in self.state.chunks_exact_mut(self.mean.len()) {
+        for trace in self.state.chunks_exact_mut(self.mean.len().max(1)) {
             trace.copy_from_slice(&self.mean);
         }
     }
 
     /// Takes a bin in; its counts, `[N]`.
-    pub fn push_bin(&mut self, counts: &[u32]) {
-        for (trace, &keep) in self.state.chunks_exact_mut(self.mean.len()).zip(&self.keep) {
-            for (trace, &count) in trace.iter_mut().zip(counts) {
-                *trace = keep * *trace + (1.0 - keep) * count as f32;
+    pub fn push_bin(&mut self, counts: impl Iterator<Item = f32>) {
+        let units = self.mean.len();
+        for (unit, count) in counts.take(units).enumerate() {
+            for (k, &keep) in self.keep.iter().enumerate() {
+                let trace = &mut self.state[k * units + unit];
+                *trace = keep * *trace + (1.0 - keep) * count;
             }
         }
     }
 
-    /// What the population shows: `[J, N]`, `√trace − √mean` for the first J time constants.
-    pub fn population(&self, out: &mut [f32]) {
-        for (row, trace) in out
-            .chunks_exact_mut(self.mean.len())
-            .zip(self.state.chunks_exact(self.mean.len()))
-        {
-            for ((x, trace), mean) in row.iter_mut().zip(trace).zip(&self.mean) {
-                *x = trace.sqrt() - mean.sqrt();
+    /// `ln((trace + ε) / (mean + ε))`, `[K, N]`, ε = [`TRACE_FLOOR`].
+    pub fn log_ratios(&self, out: &mut [f32]) {
+        let traces = self.state.chunks_exact(self.mean.len().max(1));
+        for (trace, out) in traces.zip(out.chunks_exact_mut(self.mean.len().max(1))) {
+            for ((out, &trace), &mean) in out.iter_mut().zip(trace).zip(&self.mean) {
+                *out = ((trace + TRACE_FLOOR) / (mean + TRACE_FLOOR)).ln();
             }
         }
     }
 
-    /// What the model sees of each unit: `[N, K + 2]`, a row a unit: the K logarithms, one, and ln of the mean.
+    /// What the path sees of each unit: `[N, K + 2]`, a row a unit: the K logarithms, one, and ln of the mean.
     pub fn features(&self, out: &mut [f32]) {
         let (units, constants) = (self.mean.len(), self.keep.len());
         for (unit, row) in out.chunks_exact_mut(constants + 2).enumerate() {
+            let log_mean = (self.mean[unit] + TRACE_FLOOR).ln();
             for (k, x) in row[..constants].iter_mut().enumerate() {
-                *x = (self.state[k * units + unit] + TRACE_FLOOR).ln() - self.log_mean[unit];
+                *x = (self.state[k * units + unit] + TRACE_FLOOR).ln() - log_mean;
             }
             row[constants] = 1.0;
-            row[constants + 1] = self.null_log_rates[unit];
+            row[constants + 1] = self.mean[unit].ln();
         }
     }
 
@@ -93,7 +95,17 @@ impl Traces {
         self.mean.len() * (self.keep.len() + 2)
     }
 
-    /// The traces themselves, `[K, N]`.
+    /// What the path sees of the population: `[J, N]`, `√trace − √mean` for the first J time constants.
+    pub fn population(&self, out: &mut [f32]) {
+        let traces = self.state.chunks_exact(self.mean.len().max(1));
+        for (row, trace) in out.chunks_exact_mut(self.mean.len().max(1)).zip(traces) {
+            for ((x, trace), mean) in row.iter_mut().zip(trace).zip(&self.mean) {
+                *x = trace.sqrt() - mean.sqrt();
+            }
+        }
+    }
+
+    /// The traces themselves, counts a bin, `[K, N]`.
     pub fn state(&self) -> &[f32] {
         &self.state
     }
@@ -104,35 +116,57 @@ impl Traces {
     }
 }
 
-/// Traces that follow a recording forwards.
+/// Traces that follow a recording forwards. They begin anew after a bin that was not wholly observed.
 #[derive(Debug, Clone)]
-pub struct TraceReader {
+pub struct TraceReader<'a> {
     traces: Traces,
+    /// When the units were observed, ascending.
+    observed: &'a [Interval],
+    /// Units that stay at the mean whatever they do; none if empty.
+    hidden: Vec<bool>,
     bin_ns: i64,
     /// Start of the next bin.
     next_ns: i64,
-    counts: Vec<u32>,
+    counts: Vec<f32>,
 }
 
-impl TraceReader {
-    /// Stands at the beginning of the grid of bins, at the mean.
-    pub fn new(traces: Traces, grid_origin_ns: i64, bin_ns: i64) -> Self {
+impl<'a> TraceReader<'a> {
+    /// Stands at the beginning of the grid of bins with `traces` as they are.
+    pub fn new(traces: Traces, grid_origin_ns: i64, bin_ns: i64, observed: &'a [Interval]) -> Self {
         TraceReader {
-            counts: vec![0; traces.units()],
+            counts: vec![0.0; traces.units()],
             traces,
+            observed,
+            hidden: Vec::new(),
             bin_ns,
             next_ns: grid_origin_ns,
         }
     }
 
+    /// The same, but that some units `[N]` stay at the mean.
+    pub fn hiding(mut self, hidden: Vec<bool>) -> Self {
+        self.hidden = hidden;
+        self
+    }
+
     /// Takes in every bin that ends by `end_ns`, and returns the traces.
     pub fn advance(&mut self, spikes: Spikes<'_>, end_ns: i64) -> &Traces {
         while self.next_ns + self.bin_ns <= end_ns {
-            let bin = spikes.between(self.next_ns, self.next_ns + self.bin_ns);
-            self.counts.fill(0);
-            bin.units.iter().for_each(|&unit| self.counts[unit as usize] += 1);
-            self.traces.push_bin(&self.counts);
-            self.next_ns += self.bin_ns;
+            let bin_end_ns = self.next_ns + self.bin_ns;
+            let seen = self.observed[..self.observed.partition_point(|seen| seen.start_ns <= self.next_ns)].last();
+            if seen.is_none_or(|seen| seen.end_ns < bin_end_ns) {
+                self.traces.restart();
+                self.next_ns = bin_end_ns;
+                continue;
+            }
+            let bin = spikes.between(self.next_ns, bin_end_ns);
+            self.counts.fill(0.0);
+            bin.units.iter().for_each(|&unit| self.counts[unit as usize] += 1.0);
+            for (unit, _) in self.hidden.iter().enumerate().filter(|(_, &hidden)| hidden) {
+                self.counts[unit] = self.traces.mean[unit];
+            }
+            self.traces.push_bin(self.counts.iter().copied());
+            self.next_ns = bin_end_ns;
         }
         &self.traces
     }
@@ -148,19 +182,14 @@ mod tests {
     use super::*;
 
     fn traces() -> Traces {
-        let config = HistoryConfig {
-            time_constants_s: vec![0.02 / std::f64::consts::LN_2, 1e9],
-            population_time_constants: 1,
-            components: 1,
-        };
-        Traces::new(&config, 0.02, &[0.25f32.ln(), 1.5f32.ln()])
+        Traces::new(&[0.02 / std::f64::consts::LN_2, 1e9], 0.02, &[0.25, 1.5])
     }
 
     #[test]
     fn a_trace_halves_its_distance() {
         let mut traces = traces();
-        traces.push_bin(&[1, 1]);
-        traces.push_bin(&[0, 2]);
+        traces.push_bin([1.0, 1.0].into_iter());
+        traces.push_bin([0.0, 2.0].into_iter());
         // 0.25 → 0.625 → 0.3125 with the first constant, 1.5 → 1.25 → 1.625; the second constant barely moves.
         assert!((traces.state()[0] - 0.3125).abs() < 1e-6 && (traces.state()[2] - 0.25).abs() < 1e-6);
         let mut features = vec![0.0; traces.feature_count()];
@@ -192,12 +221,22 @@ mod tests {
             units: &[0, 1, 0, 0],
         };
         let mut by_hand = traces();
-        by_hand.push_bin(&[1, 1]);
-        let mut reader = TraceReader::new(traces(), 100, 10);
+        by_hand.push_bin([1.0, 1.0].into_iter());
+        let observed = [Interval {
+            start_ns: 0,
+            end_ns: 120,
+        }];
+        let mut reader = TraceReader::new(traces(), 100, 10, &observed);
         assert_eq!(reader.advance(spikes, 109).state(), traces().state());
         assert_eq!(reader.advance(spikes, 119).state(), by_hand.state());
-        by_hand.push_bin(&[1, 0]);
+        by_hand.push_bin([1.0, 0.0].into_iter());
         assert_eq!(reader.advance(spikes, 120).state(), by_hand.state());
         assert_eq!(reader.position_ns(), 120);
+        // Beyond what was observed there is nothing to remember.
+        assert_eq!(reader.advance(spikes, 130).state(), traces().state());
+
+        let mut hiding = TraceReader::new(traces(), 100, 10, &observed).hiding(vec![true, false]);
+        let state = hiding.advance(spikes, 110).state().to_vec();
+        assert_eq!((state[0], state[1]), (0.25, 1.25));
     }
 }

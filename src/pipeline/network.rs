@@ -79,7 +79,7 @@ impl Predictor for NetworkPredictor {
     }
     fn bin_closed(&mut self, counts: &[u32]) {
         if let Some(traces) = &mut self.traces {
-            traces.push_bin(counts);
+            traces.push_bin(counts.iter().map(|&count| count as f32));
         }
     }
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::sampler::{TrainingSet, Window};
+use super::sampler::{TrainingRecording, TrainingSet, Window};
 use crate::model::config::HistoryConfig;
 use crate::model::traces::{TraceReader, Traces};
-use crate::model::window::Spikes;
 
 /// Bins between two kept states of the traces.
 const STRIDE: i64 = 64;
@@ -37,8 +36,10 @@ struct TraceIndex {
 }
 
 impl TraceIndex {
-    fn new(start: Traces, origin_ns: i64, bin_ns: i64, spikes: Spikes<'_>, end_ns: i64) -> Self {
-        let mut reader = TraceReader::new(start.clone(), origin_ns, bin_ns);
+    fn new(start: Traces, bin_ns: i64, recording: &TrainingRecording) -> Self {
+        let (origin_ns, end_ns) = (recording.grid_origin_ns, recording.recording.end_ns);
+        let spikes = recording.spikes();
+        let mut reader = TraceReader::new(start.clone(), origin_ns, bin_ns, &recording.recording.intervals);
         let mut states = vec![start.state().to_vec()];
         let mut next_ns = origin_ns + STRIDE * bin_ns;
         while next_ns <= end_ns {
@@ -54,13 +55,14 @@ impl TraceIndex {
     }
 
     /// The traces after every bin that ends by `end_ns`.
-    fn at(&self, spikes: Spikes<'_>, end_ns: i64) -> Traces {
+    fn at(&self, recording: &TrainingRecording, end_ns: i64) -> Traces {
         let stretch = STRIDE * self.bin_ns;
         let nearest = ((end_ns - self.origin_ns).max(0) / stretch).min(self.states.len() as i64 - 1);
         let mut traces = self.start.clone();
         traces.set_state(&self.states[nearest as usize]);
-        let mut reader = TraceReader::new(traces, self.origin_ns + nearest * stretch, self.bin_ns);
-        reader.advance(spikes, end_ns).clone()
+        let from_ns = self.origin_ns + nearest * stretch;
+        let mut reader = TraceReader::new(traces, from_ns, self.bin_ns, &recording.recording.intervals);
+        reader.advance(recording.spikes(), end_ns).clone()
     }
 }
 
@@ -77,22 +79,15 @@ impl Preparer {
     /// Goes through every recording once.
     pub fn new(set: Arc<TrainingSet>, history: Option<&HistoryConfig>) -> Self {
         let shape = set.shape();
-        let index = |(number, recording): (usize, &super::sampler::TrainingRecording)| -> Option<TraceIndex> {
+        let index = |(number, recording): (usize, &TrainingRecording)| -> Option<TraceIndex> {
             let rates: Vec<f32> = set
                 .session_of(number)
                 .null_log_rates
                 .iter()
                 .map(|&rate| rate as f32)
                 .collect();
-            let start = Traces::new(history?, shape.bin_ns as f64 * 1e-9, &rates);
-            let (origin_ns, end_ns) = (recording.grid_origin_ns, recording.recording.end_ns);
-            Some(TraceIndex::new(
-                start,
-                origin_ns,
-                shape.bin_ns,
-                recording.spikes(),
-                end_ns,
-            ))
+            let start = Traces::of_path(history?, shape.bin_ns as f64 * 1e-9, &rates);
+            Some(TraceIndex::new(start, shape.bin_ns, recording))
         };
         Preparer {
             traces: set.recordings().iter().enumerate().filter_map(index).collect(),
@@ -106,7 +101,7 @@ impl Preparer {
         let (mut features, mut population) = (Vec::new(), Vec::new());
         if let Some(index) = self.traces.get(window.recording) {
             let end_ns = window.start_ns + self.set.shape().history_ns;
-            let traces = index.at(self.set.recordings()[window.recording].spikes(), end_ns);
+            let traces = index.at(&self.set.recordings()[window.recording], end_ns);
             features.resize(traces.feature_count(), 0.0);
             population.resize(self.constants * traces.units(), 0.0);
             traces.features(&mut features);

@@ -1,0 +1,125 @@
+//! Flags of `neurohorizon eval` that say what baselines are fitted on and which units are held out.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use rand::seq::SliceRandom;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::CliError;
+use crate::data::Position;
+
+/// What baselines are fitted on, and the windows of an evaluation without a checkpoint.
+#[derive(Debug, Args)]
+pub struct FitArgs {
+    /// Score baselines only, without a checkpoint
+    #[arg(long)]
+    pub baselines_only: bool,
+    /// Start of what baselines are fitted on [default: the first spike]
+    #[arg(long, value_name = "POSITION", conflicts_with = "fit_on")]
+    pub fit_from: Option<Position>,
+    /// End of what baselines are fitted on [default: where the scored interval begins]
+    #[arg(long, value_name = "POSITION", conflicts_with = "fit_on")]
+    pub fit_to: Option<Position>,
+    /// Fit baselines on this recording instead; may be given again
+    #[arg(long, value_name = "RECORDING")]
+    pub fit_on: Vec<PathBuf>,
+    /// Weight decay of the GLM [default: the one that predicts the last fifth of the fit interval best]
+    #[arg(long, value_name = "DECAY", value_parser = weight_decay)]
+    pub glm_weight_decay: Option<f32>,
+    /// Width of a bin [default: 20]
+    #[arg(long, value_name = "MS", requires = "baselines_only", value_parser = milliseconds)]
+    pub bin_ms: Option<f64>,
+    /// From the start of a window to its first predicted bin [default: 500]
+    #[arg(long, value_name = "MS", requires = "baselines_only", value_parser = milliseconds)]
+    pub history_ms: Option<f64>,
+    /// Leave out units that fire less often [default: 0]
+    #[arg(long, value_name = "HZ", requires = "baselines_only")]
+    pub min_rate_hz: Option<f64>,
+}
+
+fn weight_decay(text: &str) -> Result<f32, String> {
+    let decay = text.parse::<f32>().ok().filter(|decay| (0.0..=10.0).contains(decay));
+    decay.ok_or_else(|| "a number from 0 to 10 is expected".to_string())
+}
+
+fn milliseconds(text: &str) -> Result<f64, String> {
+    let ms = text.parse::<f64>().ok().filter(|ms| (0.1..=1e6).contains(ms));
+    ms.ok_or_else(|| "a time from 0.1 to 1000000 ms is expected".to_string())
+}
+
+/// Units that are scored without being seen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeldOut {
+    /// This part of them, drawn at random.
+    Fraction(f64),
+    /// These.
+    Ids(Vec<String>),
+}
+
+impl FromStr for HeldOut {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(HeldOut::Fraction(fraction)),
+            Ok(_) => Err(format!("{text:?} is neither a fraction between 0 and 1 nor unit ids")),
+            Err(_) => Ok(HeldOut::Ids(text.split(',').map(|id| id.trim().to_string()).collect())),
+        }
+    }
+}
+
+impl HeldOut {
+    /// Indices into `ids`, ascending; some units are left to be seen.
+    pub fn select(&self, ids: &[String], seed: u64) -> Result<Vec<usize>, CliError> {
+        let mut selected = match self {
+            HeldOut::Fraction(fraction) => {
+                let mut all: Vec<usize> = (0..ids.len()).collect();
+                all.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+                all.truncate(((fraction * ids.len() as f64).round() as usize).max(1));
+                all
+            }
+            HeldOut::Ids(held_out) => {
+                let index = |id: &String| {
+                    let found = ids.iter().position(|known| known == id);
+                    found.ok_or_else(|| CliError::Config(format!("--held-out-units names {id:?}, which is not scored")))
+                };
+                held_out.iter().map(index).collect::<Result<_, _>>()?
+            }
+        };
+        selected.sort_unstable();
+        selected.dedup();
+        if selected.len() >= ids.len() {
+            let what = format!(
+                "--held-out-units leaves none of the {} scored units to be seen",
+                ids.len()
+            );
+            return Err(CliError::Config(what));
+        }
+        Ok(selected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_out_units_are_a_fraction_or_ids() {
+        let ids: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_string).to_vec();
+        let select = |text: &str, seed| text.parse::<HeldOut>().expect("it is right").select(&ids, seed);
+        assert_eq!(select("d, b,d", 0).unwrap(), [1, 3]);
+        assert!(select("b,x", 0).unwrap_err().to_string().contains("\"x\""));
+        assert!(select("a,b,c,d,e", 0)
+            .unwrap_err()
+            .to_string()
+            .contains("5 scored units"));
+        let drawn = select("0.4", 1).unwrap();
+        assert!(drawn.len() == 2 && drawn == select("0.4", 1).unwrap());
+        assert!((2..20).any(|seed| select("0.4", seed).unwrap() != drawn));
+        assert_eq!(select("0.01", 0).unwrap().len(), 1);
+        assert!("1.5".parse::<HeldOut>().is_err() && "0".parse::<HeldOut>().is_err());
+    }
+}

@@ -1,0 +1,369 @@
+//! What `neurohorizon eval` compares models on: units, windows, and what baselines are fitted on.
+
+use std::path::{Path, PathBuf};
+
+use super::eval::EvalArgs;
+use super::CliError;
+use crate::data::{Interval, Position, Recording};
+use crate::evaluate::baseline::{FitData, FitPart, Source};
+use crate::evaluate::predictions::Observed;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::traces::{TraceReader, Traces};
+use crate::model::window::{Spikes, WindowShape};
+use crate::model::{build, Inference, UnitMatch};
+use crate::pipeline::message::fnv1a;
+use crate::pipeline::predictor::mean_log_rates;
+
+/// Spikes numbered within the scored units.
+#[derive(Debug, Clone, Default)]
+pub struct OwnedSpikes {
+    times_ns: Vec<i64>,
+    units: Vec<u32>,
+}
+
+impl OwnedSpikes {
+    /// Borrowed, as models take them.
+    pub fn as_spikes(&self) -> Spikes<'_> {
+        Spikes {
+            times_ns: &self.times_ns,
+            units: &self.units,
+        }
+    }
+}
+
+/// A recording that baselines are fitted on.
+struct FitRecording {
+    spikes: OwnedSpikes,
+    observed: Vec<Interval>,
+    interval_ns: (i64, i64),
+}
+
+/// A file and a hash of its contents (64-bit FNV-1a).
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct FileIdentity {
+    /// As it was named.
+    pub path: String,
+    /// 16 hexadecimal digits.
+    pub hash: String,
+}
+
+/// Units, windows, spikes.
+pub struct Setup {
+    pub recording: Recording,
+    pub unit_ids: Vec<String>,
+    /// Of the recording's units, those that are not scored.
+    pub unscored_units: usize,
+    pub spikes: OwnedSpikes,
+    pub observed: Observed,
+    /// First spike of the recording; positions count from it.
+    pub origin_ns: i64,
+    pub interval_ns: (i64, i64),
+    /// Indices into `unit_ids`, ascending.
+    pub held_out: Vec<usize>,
+    pub network: Option<Box<dyn Inference>>,
+    /// At the mean; for a network with the path of recent history.
+    pub traces: Option<Traces>,
+    pub backend: String,
+    /// What the null model's rates are the means of.
+    pub null: &'static str,
+    pub checkpoint_file: Option<FileIdentity>,
+    pub recording_file: FileIdentity,
+    pub fit_files: Vec<FileIdentity>,
+    /// What reading the recording changed, and windows in time that was not observed.
+    pub notes: Vec<String>,
+    fit: Vec<FitRecording>,
+}
+
+impl Setup {
+    /// Reads the files that the arguments name.
+    pub fn new(args: &EvalArgs) -> Result<Self, CliError> {
+        let checkpoint = args.checkpoint().map(|path| Checkpoint::load(path)).transpose()?;
+        let recording = Recording::load(args.recording())?;
+        let units = Units::new(args, checkpoint.as_ref(), &recording)?;
+        let network = match (&checkpoint, &units.matched) {
+            (Some(checkpoint), Some(matched)) => {
+                let mut options = args.compute.options();
+                options.bins = args.horizon_bins;
+                Some(build(checkpoint, &matched.rows, &options)?)
+            }
+            _ => None,
+        };
+        let shape = match &network {
+            Some(network) => WindowShape::new(network.config(), network.plan().bins),
+            None => shape_without_network(args),
+        };
+
+        let interval_ns = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
+        let origin_ns = recording.grid_origin_ns().unwrap_or(interval_ns.0);
+        let spikes = units.spikes_of(&recording);
+        let fit = fit_recordings(args, &recording, &units, (origin_ns, interval_ns.0), shape.bin_ns)?;
+
+        let n = units.ids.len();
+        let matched = checkpoint.as_ref().zip(units.matched.as_ref());
+        let traces = matched.and_then(|(checkpoint, matched)| matched.traces(checkpoint));
+        let of_checkpoint = checkpoint.as_ref().zip(units.matched.as_ref());
+        let of_checkpoint = of_checkpoint.map(|(checkpoint, matched)| matched.null_log_rates(checkpoint));
+        let (null_log_rates, null) = match of_checkpoint {
+            Some(Some(rates)) => (rates.into_iter().map(f64::from).collect(), "checkpoint"),
+            Some(None) => {
+                let (times, units) = (&spikes.times_ns, &spikes.units);
+                let rates = mean_log_rates(times, units, n, origin_ns, interval_ns.0, shape.bin_ns);
+                (rates, "recording before the interval")
+            }
+            None => {
+                let parts: Vec<FitPart<'_>> = fit.iter().map(FitRecording::part).collect();
+                let mean = fit_data(&parts, n, shape)?.mean().to_vec();
+                let log = |mean: &f32| f64::from(*mean).ln().clamp(-10.0, 10.0);
+                (mean.iter().map(log).collect(), "fit interval")
+            }
+        };
+        let stride = args.stride_bins.unwrap_or(shape.bins);
+        let mut observed = Observed::new(spikes.as_spikes(), shape, interval_ns, stride, null_log_rates);
+        if observed.windows() == 0 {
+            return Err(CliError::Config(format!(
+                "the interval is {:.3} s long, and a window of history and horizon takes {:.3} s",
+                (interval_ns.1 - interval_ns.0) as f64 * 1e-9,
+                (shape.history_ns + shape.horizon_ns) as f64 * 1e-9
+            )));
+        }
+        let was_observed = |start: i64| {
+            let from = start + shape.history_ns;
+            recording.is_observed(from, from + shape.horizon_ns)
+        };
+        let unobserved = observed.starts_ns.iter().filter(|&&start| !was_observed(start)).count();
+        if args.observed_only {
+            observed.retain(was_observed);
+        }
+        if observed.windows() == 0 {
+            let what = "--observed-only leaves no window: every horizon reaches into time that was not observed";
+            return Err(CliError::Config(what.to_string()));
+        }
+        let notes = notes(&recording, unobserved, args.observed_only);
+        let held_out = args.held_out_units.as_ref();
+        let held_out = held_out
+            .map(|held_out| held_out.select(&units.ids, args.seed))
+            .transpose()?;
+        Ok(Setup {
+            unscored_units: recording.n_units() - n,
+            unit_ids: units.ids,
+            spikes,
+            observed,
+            origin_ns,
+            interval_ns,
+            held_out: held_out.unwrap_or_default(),
+            backend: network.as_ref().map_or(String::new(), |network| network.describe()),
+            network,
+            traces,
+            null,
+            checkpoint_file: checkpoint
+                .as_ref()
+                .zip(args.checkpoint())
+                .map(|(checkpoint, path)| FileIdentity {
+                    path: path.display().to_string(),
+                    hash: format!("{:016x}", checkpoint.hash),
+                }),
+            recording_file: identity(args.recording())?,
+            fit_files: args
+                .fit
+                .fit_on
+                .iter()
+                .map(|path| identity(path))
+                .collect::<Result<_, _>>()?,
+            notes,
+            recording,
+            fit,
+        })
+    }
+
+    /// The recording as baselines see it.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            spikes: self.spikes.as_spikes(),
+            observed: &self.recording.intervals,
+        }
+    }
+
+    /// What baselines are fitted on.
+    pub fn fit_parts(&self) -> Vec<FitPart<'_>> {
+        self.fit.iter().map(FitRecording::part).collect()
+    }
+
+    /// The same, binned.
+    ///
+    /// # Errors
+    /// If no window fits.
+    pub fn fit_data(&self) -> Result<FitData, CliError> {
+        fit_data(&self.fit_parts(), self.unit_ids.len(), self.observed.shape)
+    }
+
+    /// Traces that follow the recording from its beginning; those of `hidden` units stay at the mean.
+    pub fn trace_reader(&self, hidden: Vec<bool>) -> Option<TraceReader<'_>> {
+        let (traces, bin_ns) = (self.traces.clone()?, self.observed.shape.bin_ns);
+        let reader = TraceReader::new(traces, self.origin_ns, bin_ns, &self.recording.intervals);
+        Some(reader.hiding(hidden))
+    }
+
+    /// Whether each unit is held out.
+    pub fn hidden(&self) -> Vec<bool> {
+        (0..self.unit_ids.len())
+            .map(|unit| self.held_out.binary_search(&unit).is_ok())
+            .collect()
+    }
+
+    /// The spikes of the units that are not held out.
+    pub fn spikes_shown(&self) -> OwnedSpikes {
+        let hidden = self.hidden();
+        let all = self.spikes.times_ns.iter().zip(&self.spikes.units);
+        let (times_ns, units) = all.filter(|(_, &unit)| !hidden[unit as usize]).unzip();
+        OwnedSpikes { times_ns, units }
+    }
+
+    /// Seconds from the first spike.
+    pub fn seconds(&self, time_ns: i64) -> f64 {
+        (time_ns - self.origin_ns) as f64 * 1e-9
+    }
+
+    /// Intervals that baselines are fitted on, seconds from the first spike of their recording; whole ones with `fit_on`.
+    pub fn fit_intervals_s(&self) -> Vec<[f64; 2]> {
+        let whole = !self.fit_files.is_empty();
+        let origin = |part: &FitRecording| if whole { part.interval_ns.0 } else { self.origin_ns };
+        let seconds = |part: &FitRecording| {
+            [part.interval_ns.0, part.interval_ns.1].map(|time| (time - origin(part)) as f64 * 1e-9)
+        };
+        self.fit.iter().map(seconds).collect()
+    }
+}
+
+impl FitRecording {
+    fn part(&self) -> FitPart<'_> {
+        FitPart {
+            source: Source {
+                spikes: self.spikes.as_spikes(),
+                observed: &self.observed,
+            },
+            interval_ns: self.interval_ns,
+        }
+    }
+}
+
+/// The scored units: those that the checkpoint knows, or those that fire often enough.
+struct Units {
+    ids: Vec<String>,
+    matched: Option<UnitMatch>,
+}
+
+impl Units {
+    fn new(args: &EvalArgs, checkpoint: Option<&Checkpoint>, recording: &Recording) -> Result<Self, CliError> {
+        if let Some(checkpoint) = checkpoint {
+            let matched = UnitMatch::new(checkpoint, &recording.unit_ids)?;
+            return Ok(Units {
+                ids: matched.ids.clone(),
+                matched: Some(matched),
+            });
+        }
+        let least = args.fit.min_rate_hz.unwrap_or(0.0);
+        let ids = recording.units_at_or_above(least);
+        if ids.is_empty() {
+            let what = format!("no unit of {} fires at {least} Hz or more", recording.name);
+            return Err(CliError::Config(what));
+        }
+        Ok(Units { ids, matched: None })
+    }
+
+    /// A recording's spikes of these units; units are told by their ids.
+    fn spikes_of(&self, recording: &Recording) -> OwnedSpikes {
+        let numbers: std::collections::HashMap<&str, u32> = self
+            .ids
+            .iter()
+            .zip(0..)
+            .map(|(id, number)| (id.as_str(), number))
+            .collect();
+        let number = |id: &String| numbers.get(id.as_str()).copied();
+        let model_unit: Vec<Option<u32>> = recording.unit_ids.iter().map(number).collect();
+        let (times_ns, units) = recording.spikes_of(&model_unit);
+        OwnedSpikes { times_ns, units }
+    }
+}
+
+fn shape_without_network(args: &EvalArgs) -> WindowShape {
+    let ns = |ms: f64| (ms * 1e6).round() as i64;
+    let bin_ns = ns(args.fit.bin_ms.unwrap_or(20.0));
+    let bins = args.horizon_bins.unwrap_or(12).max(1);
+    WindowShape {
+        history_ns: ns(args.fit.history_ms.unwrap_or(500.0)),
+        bin_ns,
+        bins,
+        horizon_ns: bin_ns * bins as i64,
+    }
+}
+
+fn fit_recordings(
+    args: &EvalArgs,
+    recording: &Recording,
+    units: &Units,
+    before_ns: (i64, i64),
+    bin_ns: i64,
+) -> Result<Vec<FitRecording>, CliError> {
+    if args.fit.fit_on.is_empty() {
+        let interval_ns = match (args.fit.fit_from, args.fit.fit_to) {
+            (None, None) => before_ns,
+            (from, to) => {
+                let start = from.unwrap_or(Position::Fraction(0.0));
+                let end = to.unwrap_or(Position::Seconds((before_ns.1 - before_ns.0) as f64 * 1e-9));
+                recording.grid_interval(start, end, bin_ns)?
+            }
+        };
+        return Ok(vec![FitRecording {
+            spikes: units.spikes_of(recording),
+            observed: recording.intervals.clone(),
+            interval_ns,
+        }]);
+    }
+    let read = |path: &PathBuf| {
+        let recording = Recording::load(path)?;
+        Ok(FitRecording {
+            spikes: units.spikes_of(&recording),
+            interval_ns: (recording.start_ns, recording.end_ns),
+            observed: recording.intervals,
+        })
+    };
+    args.fit.fit_on.iter().map(read).collect()
+}
+
+fn fit_data(parts: &[FitPart<'_>], units: usize, shape: WindowShape) -> Result<FitData, CliError> {
+    let fit = FitData::new(parts, units, shape);
+    if (0..fit.parts()).all(|part| fit.places(part).is_empty()) {
+        return Err(CliError::Config(
+            "baselines have nothing to be fitted on: no horizon lies within the observed part of the recording before the \
+             scored interval, or of what --fit-from, --fit-to and --fit-on name"
+                .to_string(),
+        ));
+    }
+    Ok(fit)
+}
+
+fn notes(recording: &Recording, unobserved: usize, left_out: bool) -> Vec<String> {
+    let mut notes = recording.notes.clone();
+    if unobserved > 0 {
+        let what = match left_out {
+            true => "left out",
+            false => "counted as silence; --observed-only leaves them out",
+        };
+        notes.push(format!(
+            "{unobserved} windows predict time in which the units were not observed: {what}"
+        ));
+    }
+    notes
+}
+
+fn identity(path: &Path) -> Result<FileIdentity, CliError> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| CliError::System {
+        what: format!("cannot read {name}"),
+        source,
+    })?;
+    Ok(FileIdentity {
+        hash: format!("{:016x}", fnv1a(&bytes)),
+        path: name,
+    })
+}

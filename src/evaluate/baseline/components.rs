@@ -1,0 +1,170 @@
+//! Principal components of the population's recent activity, whitened: a few numbers that say what the whole population does.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+/// Rounds of orthogonal iteration; the components are features, and need no more digits than this gives.
+const ROUNDS: usize = 60;
+
+/// A linear map from F features to P uncorrelated components of unit variance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Components {
+    /// Mean of the features, `[F]`.
+    mean: Vec<f32>,
+    /// Direction over standard deviation of each component, `[P, F]`.
+    directions: Vec<f32>,
+}
+
+impl Components {
+    /// The `count` directions in which rows of F `features` vary most; fewer where they vary in fewer.
+    pub fn fit(features: &[f32], width: usize, count: usize, seed: u64) -> Self {
+        let rows = features.chunks_exact(width.max(1));
+        let n = (rows.len() as f32).max(1.0);
+        let mut mean = vec![0.0; width];
+        rows.clone()
+            .for_each(|row| mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x / n));
+        let covariance = covariance(rows, &mean);
+        let (variances, vectors) = leading_eigenvectors(&covariance, width, count.min(width), seed);
+        let largest = variances.first().copied().unwrap_or(0.0);
+        let kept = variances
+            .iter()
+            .take_while(|&&variance| variance > 1e-6 * largest)
+            .count();
+        let directions = vectors.chunks_exact(width.max(1)).zip(&variances).take(kept);
+        let directions = directions.flat_map(|(vector, variance)| vector.iter().map(|x| (x / variance.sqrt()) as f32));
+        Components {
+            mean,
+            directions: directions.collect(),
+        }
+    }
+
+    /// Number of components, P.
+    pub fn count(&self) -> usize {
+        self.directions.len() / self.mean.len().max(1)
+    }
+
+    /// Components of one row of features, into `out` `[P]`.
+    pub fn project(&self, features: &[f32], out: &mut [f32]) {
+        for (out, direction) in out.iter_mut().zip(self.directions.chunks_exact(self.mean.len().max(1))) {
+            let centred = features.iter().zip(&self.mean).map(|(x, mean)| x - mean);
+            *out = direction.iter().zip(centred).map(|(a, x)| a * x).sum();
+        }
+    }
+}
+
+/// Covariance of the features, `[F, F]`.
+fn covariance<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, mean: &[f32]) -> Vec<f64> {
+    let width = mean.len();
+    let n = (rows.len() as f64).max(1.0);
+    let mut sums = vec![0.0f64; width * width];
+    let mut centred = vec![0.0f64; width];
+    for row in rows {
+        for ((centred, &x), &mean) in centred.iter_mut().zip(row).zip(mean) {
+            *centred = f64::from(x - mean);
+        }
+        for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+            let x = centred[i];
+            sums[i..]
+                .iter_mut()
+                .zip(&centred[i..])
+                .for_each(|(sum, &y)| *sum += x * y);
+        }
+    }
+    for i in 0..width {
+        for j in i..width {
+            sums[i * width + j] /= n;
+            sums[j * width + i] = sums[i * width + j];
+        }
+    }
+    sums
+}
+
+/// The largest eigenvalues of a symmetric matrix, descending, and their vectors `[count, F]`, by orthogonal iteration.
+fn leading_eigenvectors(matrix: &[f64], width: usize, count: usize, seed: u64) -> (Vec<f64>, Vec<f64>) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut vectors: Vec<f64> = (0..count * width).map(|_| StandardNormal.sample(&mut random)).collect();
+    let mut values = vec![0.0; count];
+    orthonormalise(&mut vectors, width);
+    for _ in 0..ROUNDS {
+        let mut next = vec![0.0; vectors.len()];
+        for (next, vector) in next.chunks_exact_mut(width).zip(vectors.chunks_exact(width)) {
+            for (row, &x) in matrix.chunks_exact(width).zip(vector) {
+                next.iter_mut().zip(row).for_each(|(sum, &m)| *sum += m * x);
+            }
+        }
+        for ((value, next), vector) in values
+            .iter_mut()
+            .zip(next.chunks_exact(width))
+            .zip(vectors.chunks_exact(width))
+        {
+            *value = dot(next, vector).max(0.0);
+        }
+        vectors = next;
+        orthonormalise(&mut vectors, width);
+    }
+    (values, vectors)
+}
+
+/// Gram–Schmidt, row by row; a row that lies in the span of those before it becomes zero.
+fn orthonormalise(vectors: &mut [f64], width: usize) {
+    for i in 0..vectors.len() / width.max(1) {
+        let (before, rest) = vectors.split_at_mut(i * width);
+        let vector = &mut rest[..width];
+        let length = dot(vector, vector).sqrt();
+        // Twice is enough for orthogonality to rounding.
+        for _ in 0..2 {
+            for other in before.chunks_exact(width) {
+                let along = dot(vector, other);
+                vector.iter_mut().zip(other).for_each(|(x, o)| *x -= along * o);
+            }
+        }
+        let rest = dot(vector, vector).sqrt();
+        let scale = if rest > 1e-9 * length { 1.0 / rest } else { 0.0 };
+        vector.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_the_directions_of_most_variance_whitened() {
+        // Points at ±3 along (1, 1)/√2 and ±1 along (1, −1)/√2 about (5, 0): variances 9/2 and 1/2 over four points.
+        let s = std::f32::consts::FRAC_1_SQRT_2;
+        let points = [
+            [5.0 + 3.0 * s, 3.0 * s],
+            [5.0 - 3.0 * s, -3.0 * s],
+            [5.0 + s, -s],
+            [5.0 - s, s],
+        ];
+        let components = Components::fit(points.as_flattened(), 2, 2, 0);
+        assert_eq!(components.count(), 2);
+        let mut out = [0.0; 2];
+        for (point, expected) in points.iter().zip([
+            [2f32.sqrt(), 0.0],
+            [2f32.sqrt(), 0.0],
+            [0.0, 2f32.sqrt()],
+            [0.0, 2f32.sqrt()],
+        ]) {
+            components.project(point, &mut out);
+            let close = out
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| (found.abs() - expected).abs() < 1e-4);
+            assert!(close, "{out:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_vary_gives_no_component() {
+        let points = [[1.0f32, 2.0, 7.0], [2.0, 4.0, 7.0], [4.0, 8.0, 7.0]];
+        assert_eq!(Components::fit(points.as_flattened(), 3, 3, 0).count(), 1);
+        assert_eq!(Components::fit(&[3.0, 3.0], 1, 1, 0).count(), 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! Models side by side on the same windows: predictions and figures, as reports show them.
+
+use serde::Serialize;
+
+use super::metrics::{Bits, BitsFigures, Figures, Gains, Resamples};
+use super::predictions::{Observed, Predictions};
+use crate::data::Trial;
+
+/// One model's predictions and figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelResult {
+    /// The model's name.
+    pub name: String,
+    /// What was chosen or fitted, for people; may be empty.
+    pub detail: String,
+    /// Every figure.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Bits per spike on held-out units, whose spikes the model did not see (co-bps).
+    pub co_bps: Option<BitsFigures>,
+    /// How much more than each other model the first model gained, bits per spike over the horizon: in the other's entry.
+    pub first_gains_more: Option<Bits>,
+    /// What was predicted from all spikes.
+    #[serde(skip)]
+    pub predictions: Predictions,
+}
+
+/// What all models are compared on.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    observed: Observed,
+    trials: Vec<Trial>,
+    held_out: Vec<usize>,
+    resamples: Resamples,
+    first: Option<Gains>,
+    /// The models, in the order in which they were added.
+    pub models: Vec<ModelResult>,
+}
+
+impl Comparison {
+    /// Nothing compared yet. `held_out` are units whose figures are also computed from predictions made without their
+    /// spikes; `bootstrap` resamples are drawn for the intervals.
+    pub fn new(observed: Observed, trials: Vec<Trial>, held_out: Vec<usize>, bootstrap: usize, seed: u64) -> Self {
+        let resamples = Resamples::new(observed.windows(), bootstrap, seed);
+        Comparison {
+            observed,
+            trials,
+            held_out,
+            resamples,
+            first: None,
+            models: Vec::new(),
+        }
+    }
+
+    /// What happened.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Adds a model: what it predicted from all spikes, and what it predicted without those of the held-out units.
+    pub fn add(&mut self, predictions: Predictions, without_held_out: Option<&Predictions>, detail: String) {
+        let gains = Gains::new(&self.observed, &predictions);
+        let co_bps = without_held_out.map(|predictions| {
+            let observed = self.observed.select_units(&self.held_out);
+            Gains::new(&observed, &predictions.select_units(&self.held_out)).figures(&self.resamples)
+        });
+        self.models.push(ModelResult {
+            name: predictions.model.clone(),
+            detail,
+            figures: Figures::new(&self.observed, &predictions, &gains, &self.trials, &self.resamples),
+            co_bps,
+            first_gains_more: self.first.as_ref().map(|first| first.over(&gains, &self.resamples)),
+            predictions,
+        });
+        self.first.get_or_insert(gains);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::metrics::tests::{observed, predictions};
+    use super::*;
+
+    #[test]
+    fn held_out_units_are_scored_on_predictions_without_their_spikes() {
+        // Two units, one window of one bin. The null model expects 1/2 of each; unit 1 fires once.
+        let observed = observed(1, &[0.0, 1.0], &[0.5f64.ln(); 2]);
+        let half = 0.5f32.ln();
+        let mut comparison = Comparison::new(observed.clone(), Vec::new(), vec![1], 0, 0);
+        let seen = predictions(&observed, &[half, half]);
+        // Without the spikes of unit 1 it expects 1 of it, and something absurd of unit 0, which is not scored.
+        let unseen = predictions(&observed, &[5.0, 0.0]);
+        comparison.add(seen, Some(&unseen), String::new());
+        let model = &comparison.models[0];
+        assert!(model.figures.bits.overall.value.unwrap().abs() < 1e-6);
+        let expected = (std::f64::consts::LN_2 - 0.5) / std::f64::consts::LN_2;
+        let co_bps = model.co_bps.as_ref().unwrap();
+        assert!((co_bps.overall.value.unwrap() - expected).abs() < 1e-6);
+        assert_eq!(co_bps.by_unit.len(), 1);
+
+        comparison.add(predictions(&observed, &[half, 0.0]), None, String::new());
+        let less = comparison.models[1].first_gains_more.unwrap().value.unwrap();
+        assert!((less + expected).abs() < 1e-6, "{less}");
+    }
+}
