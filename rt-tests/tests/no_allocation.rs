@@ -9,6 +9,7 @@ use std::time::Duration;
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
 use neurohorizon::model::checkpoint::Checkpoint;
+use neurohorizon::model::config::{HistoryConfig, ModelConfig};
 use neurohorizon::model::BuildOptions;
 use neurohorizon::pipeline::network::NetworkPredictor;
 use neurohorizon::pipeline::{NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
@@ -150,6 +151,21 @@ fn the_decode_thread_does_not_allocate() {
     assert!(predictions > 100, "{predictions}");
 }
 
+/// A network with the path of recent history.
+fn with_recent_history() -> Checkpoint {
+    let config = ModelConfig {
+        dim: 16,
+        dim_head: 8,
+        history: Some(HistoryConfig {
+            time_constants_s: vec![0.02, 0.2, 2.0],
+            population_time_constants: 2,
+            components: 5,
+        }),
+        ..ModelConfig::default()
+    };
+    Checkpoint::random(&config, 9, 1)
+}
+
 /// The network itself: from its first window on, whatever number of spikes follows, on the calling thread of the pool.
 #[test]
 fn a_network_predicts_without_allocating() {
@@ -160,10 +176,16 @@ fn a_network_predicts_without_allocating() {
         "query_aug_cross_attn",
     ]
     .into_iter()
-    .chain(["prediction_memory", "local_prediction_memory", "noncausal"])
-    {
-        let path = rt_tests::golden().join(format!("{name}.ckpt"));
-        let checkpoint = Checkpoint::load(&path).unwrap();
+    .chain([
+        "prediction_memory",
+        "local_prediction_memory",
+        "noncausal",
+        "recent_history",
+    ]) {
+        let checkpoint = match name {
+            "recent_history" => with_recent_history(),
+            _ => Checkpoint::load(&rt_tests::golden().join(format!("{name}.ckpt"))).unwrap(),
+        };
         for threads in [1, 2] {
             let options = BuildOptions {
                 threads,
@@ -175,8 +197,10 @@ fn a_network_predicts_without_allocating() {
             let mut log_rates = vec![0.0; network.horizon_bins() * ids.len()];
             let times: Vec<f64> = (0..3_000).map(|spike| f64::from(spike) * 0.5 / 3_000.0).collect();
             let units: Vec<u32> = (0..3_000).map(|spike| spike % ids.len() as u32).collect();
+            let counts = [3u32; 64];
             let before = CALLS.with(Cell::get);
             for spikes in [0, 1, 40, 3_000, 7] {
+                network.bin_closed(&counts[..ids.len()]);
                 network
                     .predict(&times[..spikes], &units[..spikes], &mut log_rates)
                     .unwrap();

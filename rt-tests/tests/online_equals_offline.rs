@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use neurohorizon::model::checkpoint::{Checkpoint, Stored};
+use neurohorizon::model::config::{HistoryConfig, ModelConfig};
 use serde_json::Value;
 
 /// Runs the program and reads the JSON object that it prints.
@@ -21,6 +23,67 @@ fn json(arguments: &[&str]) -> Value {
 
 fn figure(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// A model that sees recent history keeps its traces over the whole run; `eval` follows them through the recording.
+#[test]
+fn recent_history_is_the_same_online_and_offline() {
+    let (Some(checkpoint), Some(recording)) = (
+        rt_tests::shared("checkpoints/neuropixels.ckpt"),
+        rt_tests::shared("data/neuropixels.npz"),
+    ) else {
+        return;
+    };
+    let known = Checkpoint::load(&checkpoint).unwrap();
+    let config = ModelConfig {
+        history: Some(HistoryConfig {
+            time_constants_s: vec![0.02, 0.3, 5.0],
+            population_time_constants: 2,
+            components: 4,
+        }),
+        ..known.config.clone()
+    };
+    let mut random = Checkpoint::random(&config, known.unit_ids.len() - 1, 6);
+    random.unit_ids.clone_from(&known.unit_ids);
+    random.null_log_rates.clone_from(&known.null_log_rates);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.safetensors");
+    std::fs::write(&file, random.to_safetensors(Stored::F32).unwrap()).unwrap();
+    let (file, recording) = (file.display().to_string(), recording.display().to_string());
+
+    let interval = ["--from", "0s", "--to", "12s"];
+    let offline = json(&[&["eval", &file, &recording, "--json"], &interval[..]].concat());
+    let config = rt_tests::root().join("configs/replay.toml").display().to_string();
+    let mut arguments = vec![
+        "run",
+        &config,
+        "--checkpoint",
+        &file,
+        "--recording",
+        &recording,
+        "--json",
+        "--quiet",
+    ];
+    arguments.extend([
+        "--endpoint",
+        "tcp://127.0.0.1:*",
+        "--latest-endpoint",
+        "",
+        "--speed",
+        "max",
+    ]);
+    arguments.extend(interval);
+    let online = json(&arguments);
+    let (online, offline) = (&online["score"]["windows"], &offline);
+    assert_eq!(
+        (&online["n_windows"], &online["n_spikes"]),
+        (&offline["n_windows"], &offline["n_spikes"])
+    );
+    let (online, offline) = (figure(&online["fp_bps"]), figure(&offline["fp_bps"]));
+    assert!(
+        (online - offline).abs() < 1e-6 * offline.abs().max(1.0),
+        "{online} and {offline}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`config`] is the TOML; [`sampler`] draws windows, [`prepare`] adds what a step needs beside them; [`learner`] runs the
 //! network on a tape; [`optimiser`] and [`schedule`] change its [`parameters`]; [`trainer`] is the loop, [`state`] its files,
-//! [`display`] what a person sees.
+//! [`display`] what a person sees, [`speed`] times it.
 
 pub mod config;
 mod curve;
@@ -15,6 +15,7 @@ pub mod prepare;
 pub mod sampler;
 pub mod schedule;
 pub mod set_up;
+pub mod speed;
 pub mod state;
 pub mod trainer;
 

@@ -237,7 +237,7 @@ impl Trainer {
             let event = self.take_step(&batch)?;
             observer(&event);
             let step = self.progress.step;
-            if step % self.config.training.validate_every == 0 || step == steps {
+            if step.is_multiple_of(self.config.training.validate_every) || step == steps {
                 observer(&self.judge()?);
                 self.save_last()?;
                 if self.progress.since_best >= self.config.training.patience {
