@@ -181,6 +181,7 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
     );
     let quiet = refusal(&["--min-rate-hz", "1000"]);
     assert!(quiet.contains("1000 Hz") && quiet.lines().count() == 1, "{quiet}");
-    assert!(refusal(&["--bin-ms", "0"]).contains("0.1 to 1000000 ms"));
+    assert!(refusal(&["--bin-ms", "0"]).contains("from 1 to 1000000 ms"));
+    assert!(refusal(&["--bins", "0"]).contains("--bins is 0"));
     assert!(refusal(&["--held-out-units", "1.5"]).contains("between 0 and 1"));
 }

@@ -137,7 +137,7 @@ fn predict_with_network(args: &EvalArgs, setup: &mut Setup, comparison: &mut Com
         false => Some(predict(setup.spikes_shown().as_spikes(), setup.hidden())?),
     };
     bar.finish_and_clear();
-    comparison.add(predictions, without.as_ref(), setup.backend.clone());
+    comparison.add_network(predictions, without.as_ref(), setup.backend.clone());
     Ok(())
 }
 

@@ -46,8 +46,8 @@ fn weight_decay(text: &str) -> Result<f32, String> {
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {
-    let ms = text.parse::<f64>().ok().filter(|ms| (0.1..=1e6).contains(ms));
-    ms.ok_or_else(|| "a time from 0.1 to 1000000 ms is expected".to_string())
+    let ms = text.parse::<f64>().ok().filter(|ms| (1.0..=1e6).contains(ms));
+    ms.ok_or_else(|| "a time from 1 to 1000000 ms is expected".to_string())
 }
 
 /// Units that are scored without being seen.

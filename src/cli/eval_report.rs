@@ -175,14 +175,12 @@ pub fn print_report(report: &Report<'_>) {
 fn print_figures(report: &Report<'_>) {
     let held_out = !report.held_out_units.is_empty();
     let trials = report.models.iter().any(|model| model.figures.psth.is_some());
-    let mut header = vec![
-        "model",
-        "bits/spike",
-        "95 %",
-        "first − it, 95 %",
-        "R² counts",
-        "R² in units",
-    ];
+    let compared = report.models.iter().any(|model| model.network_gains_more.is_some());
+    let mut header = vec!["model", "bits/spike", "95 %"];
+    if compared {
+        header.extend(["network − it", "95 %"]);
+    }
+    header.extend(["R² counts", "in units"]);
     if trials {
         header.extend(["PSTH-R²", "in units"]);
     }
@@ -193,15 +191,15 @@ fn print_figures(report: &Report<'_>) {
     let mut rows = vec![header.into_iter().map(String::from).collect::<Vec<String>>()];
     for model in report.models {
         let figures = &model.figures;
-        let more = model
-            .first_gains_more
-            .map_or(String::new(), |bits| format!("{} {}", value(bits), interval(bits)));
         let mut row = vec![
             model.name.clone(),
             value(figures.bits.overall),
             interval(figures.bits.overall),
-            more,
         ];
+        if compared {
+            let more = model.network_gains_more;
+            row.extend([more.map_or(String::new(), value), more.map_or(String::new(), interval)]);
+        }
         let explained = figures.counts;
         row.push(number(explained.map(|explained| explained.r2), 4));
         row.push(number(explained.map(|explained| explained.r2_within_units), 4));

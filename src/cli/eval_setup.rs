@@ -14,6 +14,9 @@ use crate::model::{build, Inference, UnitMatch};
 use crate::pipeline::message::fnv1a;
 use crate::pipeline::predictor::mean_log_rates;
 
+/// Bins that baselines predict at most.
+const MOST_BINS: usize = 10_000;
+
 /// Spikes numbered within the scored units.
 #[derive(Debug, Clone, Default)]
 pub struct OwnedSpikes {
@@ -90,7 +93,7 @@ impl Setup {
         };
         let shape = match &network {
             Some(network) => WindowShape::new(network.config(), network.plan().bins),
-            None => shape_without_network(args),
+            None => shape_without_network(args)?,
         };
 
         let interval_ns = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
@@ -285,16 +288,20 @@ impl Units {
     }
 }
 
-fn shape_without_network(args: &EvalArgs) -> WindowShape {
+fn shape_without_network(args: &EvalArgs) -> Result<WindowShape, CliError> {
     let ns = |ms: f64| (ms * 1e6).round() as i64;
     let bin_ns = ns(args.fit.bin_ms.unwrap_or(20.0));
-    let bins = args.horizon_bins.unwrap_or(12).max(1);
-    WindowShape {
+    let bins = args.horizon_bins.unwrap_or(12);
+    if !(1..=MOST_BINS).contains(&bins) {
+        let what = format!("--bins is {bins}, and a horizon has 1 to {MOST_BINS}");
+        return Err(CliError::Config(what));
+    }
+    Ok(WindowShape {
         history_ns: ns(args.fit.history_ms.unwrap_or(500.0)),
         bin_ns,
         bins,
         horizon_ns: bin_ns * bins as i64,
-    }
+    })
 }
 
 fn fit_recordings(

@@ -18,8 +18,8 @@ pub struct ModelResult {
     pub figures: Figures,
     /// Bits per spike on held-out units, whose spikes the model did not see (co-bps).
     pub co_bps: Option<BitsFigures>,
-    /// How much more than each other model the first model gained, bits per spike over the horizon: in the other's entry.
-    pub first_gains_more: Option<Bits>,
+    /// How much more the network gained than this model, bits per spike over the horizon; `None` without a network.
+    pub network_gains_more: Option<Bits>,
     /// What was predicted from all spikes.
     #[serde(skip)]
     pub predictions: Predictions,
@@ -32,7 +32,7 @@ pub struct Comparison {
     trials: Vec<Trial>,
     held_out: Vec<usize>,
     resamples: Resamples,
-    first: Option<Gains>,
+    network: Option<Gains>,
     /// The models, in the order in which they were added.
     pub models: Vec<ModelResult>,
 }
@@ -47,7 +47,7 @@ impl Comparison {
             trials,
             held_out,
             resamples,
-            first: None,
+            network: None,
             models: Vec::new(),
         }
     }
@@ -57,9 +57,26 @@ impl Comparison {
         &self.observed
     }
 
+    /// Adds the network, with which the models that are added later are compared; see [`Comparison::add`].
+    pub fn add_network(&mut self, predictions: Predictions, without_held_out: Option<&Predictions>, detail: String) {
+        let gains = Gains::new(&self.observed, &predictions);
+        self.push(predictions, without_held_out, detail, &gains);
+        self.network = Some(gains);
+    }
+
     /// Adds a model: what it predicted from all spikes, and what it predicted without those of the held-out units.
     pub fn add(&mut self, predictions: Predictions, without_held_out: Option<&Predictions>, detail: String) {
         let gains = Gains::new(&self.observed, &predictions);
+        self.push(predictions, without_held_out, detail, &gains);
+    }
+
+    fn push(
+        &mut self,
+        predictions: Predictions,
+        without_held_out: Option<&Predictions>,
+        detail: String,
+        gains: &Gains,
+    ) {
         let co_bps = without_held_out.map(|predictions| {
             let observed = self.observed.select_units(&self.held_out);
             Gains::new(&observed, &predictions.select_units(&self.held_out)).figures(&self.resamples)
@@ -67,12 +84,14 @@ impl Comparison {
         self.models.push(ModelResult {
             name: predictions.model.clone(),
             detail,
-            figures: Figures::new(&self.observed, &predictions, &gains, &self.trials, &self.resamples),
+            figures: Figures::new(&self.observed, &predictions, gains, &self.trials, &self.resamples),
             co_bps,
-            first_gains_more: self.first.as_ref().map(|first| first.over(&gains, &self.resamples)),
+            network_gains_more: self
+                .network
+                .as_ref()
+                .map(|network| network.over(gains, &self.resamples)),
             predictions,
         });
-        self.first.get_or_insert(gains);
     }
 }
 
@@ -90,7 +109,7 @@ mod tests {
         let seen = predictions(&observed, &[half, half]);
         // Without the spikes of unit 1 it expects 1 of it, and something absurd of unit 0, which is not scored.
         let unseen = predictions(&observed, &[5.0, 0.0]);
-        comparison.add(seen, Some(&unseen), String::new());
+        comparison.add_network(seen, Some(&unseen), String::new());
         let model = &comparison.models[0];
         assert!(model.figures.bits.overall.value.unwrap().abs() < 1e-6);
         let expected = (std::f64::consts::LN_2 - 0.5) / std::f64::consts::LN_2;
@@ -99,7 +118,7 @@ mod tests {
         assert_eq!(co_bps.by_unit.len(), 1);
 
         comparison.add(predictions(&observed, &[half, 0.0]), None, String::new());
-        let less = comparison.models[1].first_gains_more.unwrap().value.unwrap();
+        let less = comparison.models[1].network_gains_more.unwrap().value.unwrap();
         assert!((less + expected).abs() < 1e-6, "{less}");
     }
 }

@@ -97,13 +97,12 @@ fn figure_rows(document: &Document<'_>) -> Vec<Vec<String>> {
     let models = &document.comparison.models;
     let with_psth = models.iter().any(|model| model.figures.psth.is_some());
     let with_co_bps = !document.held_out.is_empty();
-    let mut header = vec![
-        "model",
-        "bits per spike",
-        "the first gains more by",
-        "R² of counts",
-        "in units",
-    ];
+    let compared = models.iter().any(|model| model.network_gains_more.is_some());
+    let mut header = vec!["model", "bits per spike"];
+    if compared {
+        header.push("the network gains more by");
+    }
+    header.extend(["R² of counts", "in units"]);
     if with_psth {
         header.extend(["PSTH-R²", "in units"]);
     }
@@ -120,11 +119,10 @@ fn figure_rows(document: &Document<'_>) -> Vec<Vec<String>> {
             let interval = interval.map_or(String::new(), |[low, high]| format!(" [{low}, {high}]"));
             number(bits.value, 4) + &interval
         };
-        let mut row = vec![
-            model.name.clone(),
-            bits(Some(figures.bits.overall)),
-            bits(model.first_gains_more),
-        ];
+        let mut row = vec![model.name.clone(), bits(Some(figures.bits.overall))];
+        if compared {
+            row.push(bits(model.network_gains_more));
+        }
         let counts = figures.counts;
         row.push(number(counts.map(|counts| counts.r2), 4));
         row.push(number(counts.map(|counts| counts.r2_within_units), 4));

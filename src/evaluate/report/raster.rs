@@ -84,7 +84,7 @@ impl Stretch {
         let _ = writeln!(svg, "<path class=\"spikes\" d=\"{path}\"/>");
     }
 
-    /// Cells as dark as the rate is high: the square root of the expected count, full at the greatest of the stretch.
+    /// Cells as strong as the rate is high: the square root of the expected count, full at the greatest of the stretch.
     fn rates(&self, document: &Document<'_>, panel: usize, predictions: &Predictions, svg: &mut String) {
         let observed = document.comparison.observed();
         let shape = observed.shape;
@@ -151,7 +151,7 @@ pub fn raster(document: &Document<'_>) -> String {
     }
     let _ = writeln!(
         svg,
-        "<text class=\"tick\" x=\"{LEFT}\" y=\"{:.1}\">the {} units that fire most, from the top; darker: more spikes \
+        "<text class=\"tick\" x=\"{LEFT}\" y=\"{:.1}\">the {} units that fire most, from the top; stronger: more spikes \
          expected</text></svg>",
         bottom + 31.0,
         stretch.units.len()
