@@ -1,4 +1,4 @@
-//! The demonstration: a simulated population, predicted by the mean rates of its first seconds.
+//! The demonstration: a simulated population, predicted by a small network that was trained on its first ten minutes.
 
 use std::process::ExitCode;
 
@@ -7,19 +7,25 @@ use super::run_config::RunFile;
 use super::run_model::{bin_ns, build_predictor};
 use super::run_source::build_simulation;
 use super::CliError;
+use crate::model::checkpoint::Checkpoint;
 
-/// What `neurohorizon` does without a command: `configs/simulate.toml` as it is shipped.
+/// Made by `neurohorizon train configs/train-demo.toml --export-f16 configs/demo.safetensors`.
+const CHECKPOINT: &[u8] = include_bytes!("../../configs/demo.safetensors");
+
+/// What `neurohorizon` does without a command: `configs/simulate.toml` as it is shipped, with the shipped checkpoint.
 ///
 /// # Errors
 /// Where an endpoint cannot be bound.
 pub fn demo() -> Result<ExitCode, CliError> {
     let file = RunFile::parse("configs/simulate.toml", include_str!("../../configs/simulate.toml"))?;
+    let checkpoint = Checkpoint::from_bytes("configs/demo.safetensors", CHECKPOINT)?;
     let section = file.simulate.clone().unwrap_or_default();
     eprintln!(
-        "A simulated population, predicted by the mean rates of its first {} s (there is no trained model here).",
-        section.fit_s
+        "A simulated population of {} units, {:.0} s of its life from {:.0} s on; the network was trained on what came \
+         before.",
+        section.units, section.duration_s, section.fit_s
     );
-    let source = build_simulation(&section, bin_ns(&file.model, None)?)?;
-    let model = build_predictor(&file.model, None, &source)?;
+    let source = build_simulation(&section, bin_ns(&file.model, Some(&checkpoint))?)?;
+    let model = build_predictor(&file.model, Some(&checkpoint), &source)?;
     run_to_the_end(&file, source, model, false, false)
 }

@@ -38,6 +38,9 @@ pub struct EvalArgs {
         conflicts_with = "baselines_only"
     )]
     second: Option<PathBuf>,
+    /// Which of the checkpoint's sessions the recording is of, where it knows several (its ids are then SESSION/unit)
+    #[arg(long)]
+    pub session: Option<String>,
     /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
     #[arg(long, default_value = "0.8")]
     pub from: Position,
@@ -100,10 +103,14 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         setup.held_out.clone(),
         args.bootstrap as usize,
         args.seed,
-    );
+    )
+    .with_truth(setup.true_rates());
     predict_with_network(args, &mut setup, &mut comparison)?;
     if args.baselines || args.fit.baselines_only {
         predict_with_baselines(args, &setup, &mut comparison)?;
+    }
+    if let Some(truth) = comparison.truth().cloned() {
+        comparison.add(truth, None, "of the recording".to_owned());
     }
     let report = Report::new(&setup, &comparison);
     if let Some(path) = &args.html {

@@ -221,6 +221,19 @@ fn print_figures(report: &Report<'_>) {
         let ids = &report.held_out_units;
         say!("co-bps on {} held-out units: {}", ids.len(), ids.join(", "));
     }
+    if let Some(truth) = report.models.iter().find(|model| model.name == "true rates") {
+        let of = |model: &ModelResult| model.figures.bits.overall.value;
+        for model in report.models.iter().filter(|model| model.name != "true rates") {
+            let share = of(model).zip(of(truth)).map(|(own, all)| 100.0 * own / all);
+            let explained = model.r2_to_true_rates.map(|explained| explained.r2);
+            say!(
+                "{}: {} % of the true rates' bits per spike, R² to the true rates {}",
+                model.name,
+                number(share, 1),
+                number(explained, 4)
+            );
+        }
+    }
     if let Some(psth) = report.models.first().and_then(|model| model.figures.psth) {
         let (conditions, trials) = (psth.conditions, psth.trials);
         say!("PSTH over {conditions} conditions and {trials} trials");

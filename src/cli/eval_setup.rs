@@ -6,7 +6,8 @@ use super::eval::EvalArgs;
 use super::CliError;
 use crate::data::{Interval, Position, Recording};
 use crate::evaluate::baseline::{FitData, FitPart, Source};
-use crate::evaluate::predictions::Observed;
+use crate::evaluate::predictions::{Observed, Predictions};
+use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::traces::{TraceReader, Traces};
 use crate::model::window::{Spikes, WindowShape};
@@ -199,6 +200,19 @@ impl Setup {
         fit_data(&self.fit_parts(), self.unit_ids.len(), self.observed.shape)
     }
 
+    /// The true rates, where the recording brings those of all of its units.
+    pub fn true_rates(&self) -> Option<Predictions> {
+        let series = self
+            .recording
+            .behaviour
+            .iter()
+            .find(|series| series.name == TRUE_RATES)?;
+        let channel = |id: &String| self.recording.unit_index(id);
+        let channels: Option<Vec<usize>> = self.unit_ids.iter().map(channel).collect();
+        let channels = channels.filter(|_| series.channels == self.recording.n_units())?;
+        Some(truth::predictions(series, &channels, &self.observed))
+    }
+
     /// Traces that follow the recording from its beginning; those of `hidden` units stay at the mean.
     pub fn trace_reader(&self, hidden: Vec<bool>) -> Option<TraceReader<'_>> {
         let (traces, bin_ns) = (self.traces.clone()?, self.observed.shape.bin_ns);
@@ -258,7 +272,7 @@ struct Units {
 impl Units {
     fn new(args: &EvalArgs, checkpoint: Option<&Checkpoint>, recording: &Recording) -> Result<Self, CliError> {
         if let Some(checkpoint) = checkpoint {
-            let matched = UnitMatch::new(checkpoint, &recording.unit_ids)?;
+            let matched = UnitMatch::new(checkpoint, &recording.unit_ids, args.session.as_deref())?;
             return Ok(Units {
                 ids: matched.ids.clone(),
                 matched: Some(matched),

@@ -103,6 +103,8 @@ impl Default for SimulateSection {
 pub struct ModelSection {
     /// The checkpoint; without one, each unit's mean rate is predicted.
     pub checkpoint: Option<PathBuf>,
+    /// Which of the checkpoint's sessions the source's units are of, where it knows several.
+    pub session: Option<String>,
     /// What computes it.
     pub backend: BackendKind,
     /// In which precision its weights are held.
@@ -125,6 +127,7 @@ impl Default for ModelSection {
     fn default() -> Self {
         Self {
             checkpoint: None,
+            session: None,
             backend: BackendKind::Cpu,
             weights: Weights::F32,
             threads: 2,

@@ -70,13 +70,14 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         cores: section.cores.clone(),
         bins: section.horizon_bins,
         max_spikes: section.max_spikes,
+        session: section.session.clone(),
     };
     let name = section
         .checkpoint
         .as_deref()
         .map_or(String::new(), |path| path.display().to_string());
     let predictor = NetworkPredictor::new(checkpoint, &name, ids, &options)?;
-    let matched = UnitMatch::new(checkpoint, ids)?;
+    let matched = UnitMatch::new(checkpoint, ids, options.session.as_deref())?;
     let log_rates = match matched.null_log_rates(checkpoint) {
         Some(rates) => rates.into_iter().map(f64::from).collect(),
         None => {

@@ -111,9 +111,6 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
     if let Some(error) = log_failed {
         eprintln!("note: {}", log_file(error));
     }
-    let best = outcome.best.map_or("no spikes to score".to_owned(), |best| {
-        format!("{best:.5} bits per spike")
-    });
     match outcome.ending {
         Ending::Stopped => {
             say!(
@@ -125,7 +122,16 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
         Ending::Finished => say!("trained for {} steps", outcome.step),
         Ending::Patience => say!("ended after step {}: no better validation for a while", outcome.step),
     }
-    say!("best validation {best}, generated: {}", outcome.checkpoint.display());
+    match outcome.best {
+        Some(best) => say!(
+            "best validation {best:.5} bits per spike, generated: {}",
+            outcome.checkpoint.display()
+        ),
+        None => say!(
+            "no validation part; the latest weights: {}",
+            outcome.checkpoint.display()
+        ),
+    }
     if let Some(path) = &args.export_f16 {
         let bytes = Checkpoint::load(&outcome.checkpoint)?.to_safetensors(Stored::F16)?;
         write_whole(path, &bytes)?;

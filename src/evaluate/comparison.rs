@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::metrics::{Bits, BitsFigures, Figures, Gains, Resamples};
+use super::metrics::{Bits, BitsFigures, Explained, Figures, Gains, Resamples};
 use super::predictions::{Observed, Predictions};
+use super::truth::explained_truth;
 use crate::data::Trial;
 
 /// One model's predictions and figures.
@@ -20,6 +21,8 @@ pub struct ModelResult {
     pub co_bps: Option<BitsFigures>,
     /// How much more the network gained than this model, bits per spike over the horizon; `None` without a network.
     pub network_gains_more: Option<Bits>,
+    /// How much of the true rates' variance was explained, where the recording brings them.
+    pub r2_to_true_rates: Option<Explained>,
     /// What was predicted from all spikes.
     #[serde(skip)]
     pub predictions: Predictions,
@@ -33,6 +36,7 @@ pub struct Comparison {
     held_out: Vec<usize>,
     resamples: Resamples,
     network: Option<Gains>,
+    truth: Option<Predictions>,
     /// The models, in the order in which they were added.
     pub models: Vec<ModelResult>,
 }
@@ -48,8 +52,20 @@ impl Comparison {
             held_out,
             resamples,
             network: None,
+            truth: None,
             models: Vec::new(),
         }
+    }
+
+    /// Compares models with the true rates too; before any is added.
+    pub fn with_truth(mut self, truth: Option<Predictions>) -> Self {
+        self.truth = truth;
+        self
+    }
+
+    /// The true rates, where they are known.
+    pub fn truth(&self) -> Option<&Predictions> {
+        self.truth.as_ref()
     }
 
     /// What happened.
@@ -90,6 +106,10 @@ impl Comparison {
                 .network
                 .as_ref()
                 .map(|network| network.over(gains, &self.resamples)),
+            r2_to_true_rates: self
+                .truth
+                .as_ref()
+                .and_then(|truth| explained_truth(truth, &predictions)),
             predictions,
         });
     }

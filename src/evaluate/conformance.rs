@@ -203,7 +203,7 @@ fn compare(folder: &Path, name: &str, options: &BuildOptions) -> Result<(f32, f3
         reason,
     };
 
-    let units = UnitMatch::new(&checkpoint, &expected.unit_ids)?;
+    let units = UnitMatch::new(&checkpoint, &expected.unit_ids, None)?;
     let rows: Vec<i64> = units.rows.iter().map(|&row| row as i64).collect();
     if rows != expected.target_unit_index {
         return Err(fail(

@@ -40,6 +40,8 @@ pub struct BuildOptions {
     pub bins: Option<usize>,
     /// Spikes that a window may hold.
     pub max_spikes: usize,
+    /// Which of the checkpoint's sessions the units are of, where it has several.
+    pub session: Option<String>,
 }
 
 impl Default for BuildOptions {
@@ -51,6 +53,7 @@ impl Default for BuildOptions {
             cores: None,
             bins: None,
             max_spikes: DEFAULT_MAX_SPIKES,
+            session: None,
         }
     }
 }
@@ -61,7 +64,7 @@ pub enum BuildError {
     /// None of the units is in the checkpoint.
     #[error(
         "none of the {asked} units of this session is in the checkpoint, which knows {known} (its first is `{first}`, \
-         the session's first `{asked_first}`)"
+         the session's first `{asked_first}`); where its ids are `SESSION/unit`, say which session this is"
     )]
     NoKnownUnit {
         /// Units of the session.
@@ -106,8 +109,8 @@ pub struct UnitMatch {
 }
 
 impl UnitMatch {
-    /// Looks every id up in the checkpoint.
-    pub fn new(checkpoint: &Checkpoint, session_ids: &[String]) -> Result<Self, BuildError> {
+    /// Looks every id up in the checkpoint: with `session` as `session/id`, as checkpoints of several sessions have them.
+    pub fn new(checkpoint: &Checkpoint, session_ids: &[String], session: Option<&str>) -> Result<Self, BuildError> {
         let rows_by_id: HashMap<&str, usize> = checkpoint
             .unit_ids
             .iter()
@@ -125,7 +128,8 @@ impl UnitMatch {
             if !seen.insert(id) {
                 return Err(BuildError::DuplicateUnit(id.clone()));
             }
-            matched.model_unit.push(rows_by_id.get(id.as_str()).map(|&row| {
+            let known_as = session.map_or(id.clone(), |session| format!("{session}/{id}"));
+            matched.model_unit.push(rows_by_id.get(known_as.as_str()).map(|&row| {
                 matched.rows.push(row);
                 matched.ids.push(id.clone());
                 (matched.rows.len() - 1) as u32
@@ -134,7 +138,9 @@ impl UnitMatch {
         if matched.rows.is_empty() {
             return Err(BuildError::NoKnownUnit {
                 asked: session_ids.len(),
-                asked_first: session_ids.first().cloned().unwrap_or_default(),
+                asked_first: session_ids.first().map_or(String::new(), |id| {
+                    session.map_or(id.clone(), |session| format!("{session}/{id}"))
+                }),
                 known: rows_by_id.len(),
                 first: checkpoint.unit_ids.get(1).cloned().unwrap_or_default(),
             });

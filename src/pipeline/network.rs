@@ -29,7 +29,7 @@ impl NetworkPredictor {
         session_ids: &[String],
         options: &BuildOptions,
     ) -> Result<Self, BuildError> {
-        let matched = UnitMatch::new(checkpoint, session_ids)?;
+        let matched = UnitMatch::new(checkpoint, session_ids, options.session.as_deref())?;
         let mut network = build(checkpoint, &matched.rows, options)?;
         let traces = matched.traces(checkpoint);
         if let Some(traces) = &traces {

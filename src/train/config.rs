@@ -268,8 +268,10 @@ pub struct OptimiserSection {
     pub learning_rate: f64,
     /// Highest learning rate of the path of recent history.
     pub history_learning_rate: f64,
-    /// Weight decay of matrices and embeddings.
+    /// Weight decay of the network's matrices and embeddings.
     pub weight_decay: f64,
+    /// Weight decay of the path of recent history.
+    pub history_weight_decay: f64,
     /// Largest norm of the gradient.
     pub clip: f64,
 }
@@ -291,6 +293,7 @@ impl Default for OptimiserSection {
             learning_rate: 1e-3,
             history_learning_rate: 3e-3,
             weight_decay: 1e-2,
+            history_weight_decay: 0.0,
             clip: 1.0,
         }
     }
@@ -478,6 +481,7 @@ impl TrainConfig {
         }
         for (key, value) in [
             ("optimiser.weight_decay", self.optimiser.weight_decay),
+            ("optimiser.history_weight_decay", self.optimiser.history_weight_decay),
             ("exposure.noise", self.exposure.noise),
         ] {
             if !(value.is_finite() && value >= 0.0) {

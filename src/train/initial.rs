@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{fnv1a, Checkpoint};
 use crate::model::config::ModelConfig;
 
 /// Deviation of embeddings.
@@ -19,8 +19,6 @@ const WRITE: f32 = 0.1;
 
 /// A network that has learned nothing: of these units, with these null log rates (by unit).
 pub fn initial(config: &ModelConfig, unit_ids: &[String], sessions: &[String], null: &[f64], seed: u64) -> Checkpoint {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(u64::MAX);
     let mut checkpoint = Checkpoint::random(config, unit_ids.len(), seed);
     let names: Vec<String> = checkpoint.tensors.keys().cloned().collect();
     for name in names {
@@ -39,6 +37,9 @@ pub fn initial(config: &ModelConfig, unit_ids: &[String], sessions: &[String], n
         let begin = Begin::of(&name, &tensor.shape, inputs, unit_ids.len(), components);
         let small = config.history.is_some() && name == "head.mlp.4.weight";
         let scale = if small { SMALL_HEAD } else { 1.0 };
+        // A tensor begins by its name and the seed alone, so that variants of the network begin alike where they are alike.
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(fnv1a(name.as_bytes()));
         tensor.data.fill_with(|| scale * begin.draw(&mut random));
         if config.history.is_some() && name == "head.mlp.4.bias" {
             tensor.data.fill(0.0);
@@ -60,6 +61,11 @@ pub fn initial(config: &ModelConfig, unit_ids: &[String], sessions: &[String], n
     checkpoint
 }
 
+/// Whether a parameter is of the projection out of a decoder layer's attention to the prediction memory.
+fn is_memory_output(name: &str) -> bool {
+    name.starts_with("ar_decoder.layers.") && name.contains(".1.to_out.")
+}
+
 /// How a tensor's elements begin.
 enum Begin {
     Constant(f32),
@@ -72,6 +78,8 @@ impl Begin {
         let leaf = name.rsplit('.').next().unwrap_or_default();
         match (name, leaf, shape) {
             ("history.bin_weight" | "history.unit_weight" | "history.bin_mix", ..) => Begin::Constant(0.0),
+            // Attention to predictions begins by saying nothing: the network then begins as one without feedback.
+            _ if is_memory_output(name) => Begin::Constant(0.0),
             ("history.read", _, &[_, cols]) => Begin::Normal(1.0 / ((units * cols / components) as f32).sqrt()),
             ("history.write", ..) => Begin::Normal(WRITE),
             (_, "bin_emb" | "query" | "summary_queries", _) => Begin::Normal(EMBEDDING),

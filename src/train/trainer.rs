@@ -80,9 +80,9 @@ pub struct Outcome {
     pub ending: Ending,
     /// Steps taken.
     pub step: u64,
-    /// Best validation, bits per spike.
+    /// Best validation, bits per spike; none where there is no validation part.
     pub best: Option<f64>,
-    /// The checkpoint of that validation.
+    /// The checkpoint of that validation, or the latest.
     pub checkpoint: PathBuf,
 }
 
@@ -168,6 +168,10 @@ impl Trainer {
                 rates.learning_rate
             }
         };
+        let mut decays = weight_decays(&parameters, rates.weight_decay);
+        for (decay, _) in decays.iter_mut().zip(&parameters).filter(|(_, parameter)| is_history(parameter)) {
+            *decay = rates.history_weight_decay;
+        }
         let preparer = Arc::new(Preparer::new(set.clone(), model.history.as_ref()));
         let validation = chosen(&set, config.training.validation_windows)
             .into_iter()
@@ -182,7 +186,7 @@ impl Trainer {
                 .schedule()
                 .map_err(|error| TrainError::Config(error.to_string()))?,
             multipliers: parameters.iter().map(rate).collect(),
-            decays: weight_decays(&parameters, config.optimiser.weight_decay),
+            decays,
             map: GradientMap::new(&parameters),
             optimiser,
             learners,
@@ -238,7 +242,11 @@ impl Trainer {
             observer(&event);
             let step = self.progress.step;
             if step.is_multiple_of(self.config.training.validate_every) || step == steps {
-                observer(&self.judge()?);
+                if self.validation.is_empty() {
+                    self.keep()?;
+                } else {
+                    observer(&self.judge()?);
+                }
                 self.save_last()?;
                 if self.progress.since_best >= self.config.training.patience {
                     ending = Ending::Patience;
@@ -337,8 +345,7 @@ impl Trainer {
         if best {
             self.progress.best = score.bits_per_spike;
             self.progress.since_best = 0;
-            let path = self.config.training.out.join(BEST);
-            write_whole(&path, &self.checkpoint.to_safetensors(Stored::F32)?)?;
+            self.keep()?;
         } else {
             self.progress.since_best += 1;
         }
@@ -347,6 +354,12 @@ impl Trainer {
             score,
             best,
         })
+    }
+
+    /// Writes the weights as they are: the best that there are, or the latest where nothing judges them.
+    fn keep(&self) -> Result<(), TrainError> {
+        let path = self.config.training.out.join(BEST);
+        write_whole(&path, &self.checkpoint.to_safetensors(Stored::F32)?)
     }
 
     fn save_last(&self) -> Result<(), TrainError> {

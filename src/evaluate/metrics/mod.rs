@@ -13,6 +13,7 @@ use super::predictions::{Observed, Predictions};
 use crate::data::Trial;
 pub use bits::{Bits, BitsFigures, Gains};
 pub use bootstrap::Resamples;
+pub use r2::{explained_rows, Explained};
 
 /// Every figure of one model.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -16,6 +16,13 @@ pub struct Explained {
     pub r2_within_units: f64,
 }
 
+/// Explained variance of rows of (observed, predicted) values of N units.
+pub fn explained_rows(units: usize, rows: impl Iterator<Item = (Vec<f64>, Vec<f64>)>) -> Option<Explained> {
+    let mut sums = ExplainedSums::new(units);
+    rows.for_each(|(observed, predicted)| sums.add(observed.into_iter().zip(predicted)));
+    sums.explained()
+}
+
 /// Sums from which both kinds of R² follow, for rows of N values.
 #[derive(Debug, Clone)]
 pub(super) struct ExplainedSums {
