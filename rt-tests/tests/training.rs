@@ -209,6 +209,7 @@ fn keys_are_checked() {
         ("dim = 8", "dim = 7", "`dim` is 7"),
         ("components = 3", "components = 0", "`components` is 0"),
         ("train_s = 20.0", "train_s = 0.0", "train_s"),
+        ("units = 6", "units = 1", "has one unit, unit0000"),
     ] {
         let text = CONFIG.replacen(from, to, 1);
         let outcome = TrainConfig::parse("my.toml", &text).and_then(|config| training_set(&config).map(|_| ()));

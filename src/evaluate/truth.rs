@@ -4,8 +4,8 @@ use super::metrics::{explained_rows, Explained};
 use super::predictions::{Observed, Predictions};
 use crate::data::Series;
 
-/// Name of the series that holds the true rate of every unit of the file, spikes a second, a sample a bin.
-pub const TRUE_RATES: &str = "rates_hz";
+/// Name of the series that holds the true rate of every unit of the file, in Hz, a sample a bin (`rates_hz` in a file).
+pub const TRUE_RATES: &str = "rates";
 
 /// The expected counts in the windows of `observed`, as if a model had predicted them. `channels` are the series' channels
 /// of the scored units, `[N]`. A bin that the series does not reach into has the null model's rate.

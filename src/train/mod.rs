@@ -1,19 +1,21 @@
 //! The offline trainer: from recordings to a checkpoint, on the operations that predict.
 //!
 //! [`config`] is the TOML; [`sampler`] draws windows, [`prepare`] adds what a step needs beside them; [`learner`] runs the
-//! network on a tape; [`optimiser`] and [`schedule`] change its [`parameters`]; [`trainer`] is the loop, [`state`] its files,
+//! network on a tape; [`optimiser`] and [`schedule`] change its [`parameters`]; [`trainer`] is the loop, [`judge`] its validation, [`state`] its files,
 //! [`display`] what a person sees, [`speed`] times it.
 
 pub mod config;
 mod curve;
 pub mod display;
 mod initial;
+pub mod judge;
 pub mod learner;
 pub mod optimiser;
 pub mod parameters;
 pub mod prepare;
 pub mod sampler;
 pub mod schedule;
+mod sections;
 pub mod set_up;
 pub mod speed;
 pub mod state;

@@ -32,7 +32,14 @@ pub fn training_set(config: &TrainConfig) -> Result<(TrainingSet, u64), TrainErr
     let hash = hash(&sources);
     let model = config.model_config().map_err(TrainError::Config)?;
     let shape = WindowShape::new(&model, model.bins());
-    Ok((TrainingSet::new(sources, shape, min_rate_hz)?, hash))
+    let set = TrainingSet::new(sources, shape, min_rate_hz)?;
+    if let Some(lone) = set.sessions().iter().find(|session| session.recorded_ids.len() == 1) {
+        return Err(TrainError::Config(format!(
+            "session {} has one unit, {}; a population has at least two",
+            lone.name, lone.recorded_ids[0]
+        )));
+    }
+    Ok((set, hash))
 }
 
 fn source(section: &RecordingSection) -> Result<Source, TrainError> {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use kernels::cpu::{CpuBackend, CpuOptions};
-use kernels::{BackendError, Precision};
+use kernels::BackendError;
 
 use super::config::TrainConfig;
+use super::judge::{chosen, judge, unit_rows, Score};
 use super::learner::{Lane, LaneSum, Learner, StepPlan};
 use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
 use super::parameters::{is_history, parameters, store, GradientMap};
@@ -17,9 +17,6 @@ use super::schedule::Schedule;
 use super::state::{load, save, write_whole, Progress};
 use super::{initial::initial, TrainError};
 use crate::model::checkpoint::{Checkpoint, Stored};
-use crate::model::network::Network;
-use crate::model::poisson::{negative_log_likelihood, BitsPerSpike};
-use crate::model::SessionPlan;
 
 /// Windows of a lane.
 const LANE: usize = 4;
@@ -47,19 +44,6 @@ pub enum Event {
         /// Whether it is the best so far, and its weights were kept.
         best: bool,
     },
-}
-
-/// How good the model is on the validation windows, generating.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Score {
-    /// Over the whole horizon.
-    pub bits_per_spike: Option<f64>,
-    /// Bin by bin.
-    pub by_bin: Vec<Option<f64>>,
-    /// Mean Poisson negative log-likelihood of a count.
-    pub loss: f64,
-    /// Windows scored.
-    pub windows: u64,
 }
 
 /// Why training ended.
@@ -169,14 +153,25 @@ impl Trainer {
             }
         };
         let mut decays = weight_decays(&parameters, rates.weight_decay);
-        for (decay, _) in decays.iter_mut().zip(&parameters).filter(|(_, parameter)| is_history(parameter)) {
+        for (decay, _) in decays
+            .iter_mut()
+            .zip(&parameters)
+            .filter(|(_, parameter)| is_history(parameter))
+        {
             *decay = rates.history_weight_decay;
         }
         let preparer = Arc::new(Preparer::new(set.clone(), model.history.as_ref()));
-        let validation = chosen(&set, config.training.validation_windows)
+        let validation: Vec<Prepared> = chosen(&set, config.training.validation_windows)
             .into_iter()
             .map(|(recording, start_ns)| preparer.whole(set.window(recording, start_ns)))
             .collect();
+        let silent = |prepared: &Prepared| prepared.window.counts.iter().all(|&count| count == 0.0);
+        if !validation.is_empty() && validation.iter().all(silent) {
+            return Err(TrainError::Config(
+                "the validation parts hold no spikes in any predicted bin, so that nothing can be judged by them"
+                    .into(),
+            ));
+        }
         let learners = (0..config.training.threads)
             .map(|_| Learner::new(config.drop_rates()))
             .collect();
@@ -378,39 +373,12 @@ impl Trainer {
     /// # Errors
     /// A device that failed.
     pub fn validate(&self) -> Result<Score, TrainError> {
-        let parts = self
-            .validation
-            .chunks(self.validation.len().div_ceil(self.learners.len()).max(1));
-        let generated: Vec<Result<Vec<Vec<f32>>, BackendError>> = std::thread::scope(|scope| {
-            let (checkpoint, set) = (&self.checkpoint, &*self.set);
-            let threads: Vec<_> = parts
-                .map(|part| scope.spawn(move || generate(checkpoint, set, part)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("a validation thread does not panic"))
-                .collect()
-        });
-        let mut score = BitsPerSpike::new(self.set.shape().bins);
-        let (mut loss, mut counts) = (0.0, 0);
-        let mut windows = self.validation.iter();
-        for part in generated {
-            for (log_rates, prepared) in part?.iter().zip(windows.by_ref()) {
-                let session = self.set.session_of(prepared.window.recording);
-                score.add(log_rates, &prepared.window.counts, &session.null_log_rates);
-                counts += log_rates.len();
-                let pairs = log_rates.iter().zip(&prepared.window.counts);
-                loss += pairs
-                    .map(|(&r, &y)| negative_log_likelihood(f64::from(r), f64::from(y)))
-                    .sum::<f64>();
-            }
-        }
-        Ok(Score {
-            bits_per_spike: score.overall(),
-            by_bin: score.by_bin(),
-            loss: loss / counts.max(1) as f64,
-            windows: score.windows(),
-        })
+        Ok(judge(
+            &self.checkpoint,
+            &self.set,
+            &self.validation,
+            self.learners.len(),
+        )?)
     }
 }
 
@@ -466,21 +434,6 @@ fn started_from(
     Ok(checkpoint)
 }
 
-/// Rows of a session's units.
-fn unit_rows(set: &TrainingSet, recording: usize) -> Vec<usize> {
-    let session = set.session_of(recording);
-    (1 + session.first_unit..=session.first_unit + session.recorded_ids.len()).collect()
-}
-
-/// Recording and start of validation windows: all, or so many evenly spread.
-fn chosen(set: &TrainingSet, most: Option<usize>) -> Vec<(usize, i64)> {
-    let all = set.validation_starts();
-    match most {
-        Some(most) if most < all.len() => (0..most).map(|i| all[i * all.len() / most]).collect(),
-        _ => all,
-    }
-}
-
 /// A batch in lanes of one session each, in the order of sessions.
 fn lanes<'a>(set: &TrainingSet, batch: &'a [Prepared]) -> Vec<Lane<'a>> {
     let session = |prepared: &Prepared| set.recordings()[prepared.window.recording].session;
@@ -513,32 +466,4 @@ fn shared_out(learners: &mut [Learner], plan: &StepPlan<'_>, lanes: &[Lane<'_>])
     });
     let parts: Result<Vec<_>, _> = parts.into_iter().collect();
     Ok(parts?.into_iter().flatten().collect())
-}
-
-/// Generated log rates of some windows.
-fn generate(checkpoint: &Checkpoint, set: &TrainingSet, windows: &[Prepared]) -> Result<Vec<Vec<f32>>, BackendError> {
-    let mut out = Vec::with_capacity(windows.len());
-    let session = |prepared: &Prepared| set.recordings()[prepared.window.recording].session;
-    for windows in windows.chunk_by(|a, b| session(a) == session(b)) {
-        let plan = SessionPlan {
-            unit_rows: unit_rows(set, windows[0].window.recording),
-            bins: set.shape().bins,
-            max_spikes: windows
-                .iter()
-                .map(|prepared| prepared.window.unit.len())
-                .max()
-                .unwrap_or(0),
-            precision: Precision::F32,
-        };
-        let mut network = Network::new(CpuBackend::new(CpuOptions::default()), checkpoint, plan);
-        for prepared in windows {
-            network.set_history(&prepared.features, &prepared.population);
-            network.encode(&prepared.window.times_s, &prepared.window.unit);
-            network.generate();
-            let mut log_rates = vec![0.0; prepared.window.counts.len()];
-            network.log_rates(&mut log_rates)?;
-            out.push(log_rates);
-        }
-    }
-    Ok(out)
 }

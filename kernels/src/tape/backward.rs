@@ -1,6 +1,6 @@
 //! The way back.
 
-use super::record::{parts, AttentionRecord, LinearRecord, Product, Record, Source};
+use super::entry::{parts, AttentionRecord, LinearRecord, Product, Record, Source};
 use super::storage::{put, take, view, Area, IN_PLACE};
 use super::{Mark, Tape};
 use crate::backend::{LinearArgs, Matrix};

@@ -14,13 +14,14 @@
 //! ```
 
 mod backward;
+mod entry;
 mod record;
 mod storage;
 
 use crate::backend::{Backend, Matrix, View};
 use crate::gradient::{Differentiable, DropMask};
 use crate::Dropout;
-use record::Record;
+use entry::Record;
 use storage::{Area, Pool, Slots};
 
 /// A tensor of a tape.

@@ -1,0 +1,109 @@
+//! What training is judged by: bits per spike that the model generates on validation windows.
+
+use kernels::cpu::{CpuBackend, CpuOptions};
+use kernels::{BackendError, Precision};
+
+use super::prepare::Prepared;
+use super::sampler::TrainingSet;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::network::Network;
+use crate::model::poisson::{negative_log_likelihood, BitsPerSpike};
+use crate::model::SessionPlan;
+
+/// How good the model is on the validation windows, generating.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// Over the whole horizon.
+    pub bits_per_spike: Option<f64>,
+    /// Bin by bin.
+    pub by_bin: Vec<Option<f64>>,
+    /// Mean Poisson negative log-likelihood of a count.
+    pub loss: f64,
+    /// Windows scored.
+    pub windows: u64,
+}
+
+/// Scores the windows, shared out to threads; the sums do not depend on their number.
+///
+/// # Errors
+/// A device that failed.
+pub fn judge(
+    checkpoint: &Checkpoint,
+    set: &TrainingSet,
+    validation: &[Prepared],
+    threads: usize,
+) -> Result<Score, BackendError> {
+    let parts = validation.chunks(validation.len().div_ceil(threads).max(1));
+    let generated: Vec<Result<Vec<Vec<f32>>, BackendError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = parts
+            .map(|part| scope.spawn(move || generate(checkpoint, set, part)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a validation thread does not panic"))
+            .collect()
+    });
+    let mut score = BitsPerSpike::new(set.shape().bins);
+    let (mut loss, mut counts) = (0.0, 0);
+    let mut windows = validation.iter();
+    for part in generated {
+        for (log_rates, prepared) in part?.iter().zip(windows.by_ref()) {
+            let session = set.session_of(prepared.window.recording);
+            score.add(log_rates, &prepared.window.counts, &session.null_log_rates);
+            counts += log_rates.len();
+            let pairs = log_rates.iter().zip(&prepared.window.counts);
+            loss += pairs
+                .map(|(&r, &y)| negative_log_likelihood(f64::from(r), f64::from(y)))
+                .sum::<f64>();
+        }
+    }
+    Ok(Score {
+        bits_per_spike: score.overall(),
+        by_bin: score.by_bin(),
+        loss: loss / counts.max(1) as f64,
+        windows: score.windows(),
+    })
+}
+
+/// Rows of a session's units.
+pub(super) fn unit_rows(set: &TrainingSet, recording: usize) -> Vec<usize> {
+    let session = set.session_of(recording);
+    (1 + session.first_unit..=session.first_unit + session.recorded_ids.len()).collect()
+}
+
+/// Recording and start of validation windows: all, or so many evenly spread.
+pub(super) fn chosen(set: &TrainingSet, most: Option<usize>) -> Vec<(usize, i64)> {
+    let all = set.validation_starts();
+    match most {
+        Some(most) if most < all.len() => (0..most).map(|i| all[i * all.len() / most]).collect(),
+        _ => all,
+    }
+}
+
+/// Generated log rates of some windows.
+fn generate(checkpoint: &Checkpoint, set: &TrainingSet, windows: &[Prepared]) -> Result<Vec<Vec<f32>>, BackendError> {
+    let mut out = Vec::with_capacity(windows.len());
+    let session = |prepared: &Prepared| set.recordings()[prepared.window.recording].session;
+    for windows in windows.chunk_by(|a, b| session(a) == session(b)) {
+        let plan = SessionPlan {
+            unit_rows: unit_rows(set, windows[0].window.recording),
+            bins: set.shape().bins,
+            max_spikes: windows
+                .iter()
+                .map(|prepared| prepared.window.unit.len())
+                .max()
+                .unwrap_or(0),
+            precision: Precision::F32,
+        };
+        let mut network = Network::new(CpuBackend::new(CpuOptions::default()), checkpoint, plan);
+        for prepared in windows {
+            network.set_history(&prepared.features, &prepared.population);
+            network.encode(&prepared.window.times_s, &prepared.window.unit);
+            network.generate();
+            let mut log_rates = vec![0.0; prepared.window.counts.len()];
+            network.log_rates(&mut log_rates)?;
+            out.push(log_rates);
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,391 @@
+//! The tables of a training run's TOML, with what each key is when it is left out.
+
+use std::path::PathBuf;
+
+use serde::de::{Deserializer, Error as _};
+use serde::Deserialize;
+
+use super::sampler::Span;
+use crate::data::Position;
+
+/// `[data]`
+#[derive(Clone, Debug, Default, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataSection {
+    /// The recordings.
+    pub recording: Vec<RecordingSection>,
+    /// The built-in population instead of recordings.
+    pub simulate: Option<SimulateSection>,
+    /// Units below this rate are left out, Hz.
+    pub min_rate_hz: f64,
+    /// Over what that rate is taken.
+    pub min_rate_over: RateOver,
+    /// Histories begin on the grid of bins, on which traces of recent history are exact; otherwise at any time.
+    pub grid_starts: Option<bool>,
+    /// Spikes of a recording of counts get new times inside their bins in every draw.
+    pub spread: Option<bool>,
+}
+
+/// What a unit's rate is taken over, where units are chosen by it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum RateOver {
+    /// The session's training parts.
+    #[default]
+    Training,
+    /// Each whole recording, as who sorts spikes would do it.
+    Recording,
+}
+
+/// `[[data.recording]]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingSection {
+    /// The file: .npz or .nwb.
+    pub path: PathBuf,
+    /// The session's name; the file's stem without it. Recordings of one session are of the same units.
+    pub session: Option<String>,
+    /// Parts that are trained on, `FROM..TO`.
+    #[serde(default)]
+    pub train: Vec<Part>,
+    /// Parts that training is judged by.
+    #[serde(default)]
+    pub validate: Vec<Part>,
+    /// Parts that must overlap neither.
+    #[serde(default)]
+    pub test: Vec<Part>,
+}
+
+/// `[data.simulate]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulateSection {
+    /// Units of the population.
+    pub units: usize,
+    /// Its seed.
+    pub seed: u64,
+    /// Seconds that are trained on.
+    pub train_s: f64,
+    /// Seconds that follow, which training is judged by.
+    pub validate_s: f64,
+}
+
+/// A part of a recording, written `FROM..TO`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part(pub Span);
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (from, to) = text
+            .split_once("..")
+            .ok_or_else(|| D::Error::custom(format!("part {text:?} is not FROM..TO, such as \"0..0.8\"")))?;
+        let position = |text: &str| text.trim().parse::<Position>().map_err(D::Error::custom);
+        Ok(Part(Span {
+            from: position(from)?,
+            to: position(to)?,
+        }))
+    }
+}
+
+impl serde::Serialize for Part {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let position = |position: Position| match position {
+            Position::Fraction(fraction) => fraction.to_string(),
+            Position::Seconds(seconds) => format!("{seconds}s"),
+        };
+        serializer.serialize_str(&format!("{}..{}", position(self.0.from), position(self.0.to)))
+    }
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSection {
+    /// Width of a bin, ms.
+    pub bin_ms: f64,
+    /// History window, ms.
+    pub history_ms: f64,
+    /// Predicted bins.
+    pub horizon_bins: usize,
+    /// Most bins that the checkpoint can be asked for; `horizon_bins` without it.
+    pub max_bins: Option<usize>,
+    /// D.
+    pub dim: usize,
+    /// Dh.
+    pub dim_head: usize,
+    /// Heads of cross-attention.
+    pub cross_heads: usize,
+    /// Heads of self-attention.
+    pub self_heads: usize,
+    /// Processor layers.
+    pub processor_layers: usize,
+    /// Decoder layers.
+    pub decoder_layers: usize,
+    /// Distance of groups of latents, ms.
+    pub latent_step_ms: f64,
+    /// Latents in a group.
+    pub latents_per_step: usize,
+    /// Shortest rotary period, ms.
+    pub shortest_period_ms: f64,
+    /// Longest rotary period, ms.
+    pub longest_period_ms: f64,
+    /// `none`, `mlp_pool`, `rate_weighted`, `cross_attn`, `prediction_memory`, `local_prediction_memory`.
+    pub feedback: String,
+    /// Memory tokens a bin.
+    pub memory_tokens: usize,
+    /// Heads of the memory's pooling.
+    pub memory_heads: usize,
+    /// The path of recent history; the reference's network alone without it.
+    pub recent_history: Option<HistorySection>,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        ModelSection {
+            bin_ms: 20.0,
+            history_ms: 500.0,
+            horizon_bins: 12,
+            max_bins: None,
+            dim: 64,
+            dim_head: 32,
+            cross_heads: 2,
+            self_heads: 4,
+            processor_layers: 2,
+            decoder_layers: 2,
+            latent_step_ms: 50.0,
+            latents_per_step: 8,
+            shortest_period_ms: 0.1,
+            longest_period_ms: 2062.7,
+            feedback: "none".into(),
+            memory_tokens: 4,
+            memory_heads: 4,
+            recent_history: None,
+        }
+    }
+}
+
+/// `[model.recent_history]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistorySection {
+    /// Time constants of the traces, in bins, ascending.
+    pub time_constants_bins: Vec<f64>,
+    /// The first so many of them are read from the whole population.
+    pub population_time_constants: usize,
+    /// Components read from the population.
+    pub components: usize,
+}
+
+impl Default for HistorySection {
+    fn default() -> Self {
+        HistorySection {
+            time_constants_bins: vec![1.0, 3.0, 10.0, 30.0, 100.0],
+            population_time_constants: 4,
+            components: 64,
+        }
+    }
+}
+
+/// `[training]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingSection {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Windows a step.
+    pub batch: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Threads; the figures do not depend on their number.
+    pub threads: usize,
+    /// Steps between two validations.
+    pub validate_every: u64,
+    /// Validation windows, evenly spread over the validation parts; all of them without it.
+    pub validation_windows: Option<usize>,
+    /// Validations without a better one after which training ends.
+    pub patience: u64,
+    /// Folder of the checkpoints and the log.
+    pub out: PathBuf,
+    /// The checkpoint that training begins with, in place of random weights.
+    pub start_from: Option<PathBuf>,
+}
+
+impl Default for TrainingSection {
+    fn default() -> Self {
+        TrainingSection {
+            steps: 1000,
+            batch: 32,
+            seed: 0,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
+            validate_every: 50,
+            validation_windows: None,
+            patience: 10,
+            out: "trained".into(),
+            start_from: None,
+        }
+    }
+}
+
+/// `[optimiser]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimiserSection {
+    /// Which.
+    pub kind: OptimiserKind,
+    /// Highest learning rate of the network.
+    pub learning_rate: f64,
+    /// Highest learning rate of the path of recent history.
+    pub history_learning_rate: f64,
+    /// Weight decay of the network's matrices and embeddings.
+    pub weight_decay: f64,
+    /// Weight decay of the path of recent history.
+    pub history_weight_decay: f64,
+    /// Largest norm of the gradient.
+    pub clip: f64,
+}
+
+/// The optimisers.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimiserKind {
+    /// [`AdamW`].
+    Adamw,
+    /// [`SparseLamb`].
+    SparseLamb,
+}
+
+impl Default for OptimiserSection {
+    fn default() -> Self {
+        OptimiserSection {
+            kind: OptimiserKind::Adamw,
+            learning_rate: 1e-3,
+            history_learning_rate: 3e-3,
+            weight_decay: 1e-2,
+            history_weight_decay: 0.0,
+            clip: 1.0,
+        }
+    }
+}
+
+/// `[schedule]`
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleSection {
+    /// One rate throughout.
+    Constant,
+    /// Flat or rising, then a cosine down (the reference's).
+    OneCycle {
+        /// Share of the steps before the rate goes down.
+        #[serde(default = "half")]
+        pct_start: f64,
+        /// Highest rate over first rate.
+        #[serde(default = "one")]
+        div_factor: f64,
+        /// First rate over last rate.
+        #[serde(default = "ten_thousand")]
+        final_div_factor: f64,
+    },
+    /// A linear rise, then a cosine down.
+    WarmUpCosine {
+        /// Steps of the rise; 20, or a tenth of all if that is less, without it.
+        #[serde(default)]
+        warm_up_steps: Option<u64>,
+        /// Last rate over highest rate.
+        #[serde(default)]
+        floor: f64,
+    },
+}
+
+/// Steps of the rise unless asked otherwise.
+pub(super) const WARM_UP_STEPS: u64 = 20;
+
+fn half() -> f64 {
+    0.5
+}
+fn one() -> f64 {
+    1.0
+}
+fn ten_thousand() -> f64 {
+    1e4
+}
+
+impl Default for ScheduleSection {
+    fn default() -> Self {
+        ScheduleSection::WarmUpCosine {
+            warm_up_steps: None,
+            floor: 0.0,
+        }
+    }
+}
+
+/// `[dropout]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DropoutSection {
+    /// Hidden channels of feed-forward layers.
+    pub hidden: f32,
+    /// Attention weights.
+    pub attention: f32,
+    /// What processor layers add to the residual stream.
+    pub residual: f32,
+    /// Units, as the population's components of recent history see them.
+    pub population: f64,
+    /// Units that are left out of a window altogether: how many are kept.
+    pub units: Option<UnitDropoutSection>,
+}
+
+impl Default for DropoutSection {
+    fn default() -> Self {
+        DropoutSection {
+            hidden: 0.2,
+            attention: 0.2,
+            residual: 0.4,
+            population: 0.5,
+            units: None,
+        }
+    }
+}
+
+/// `[dropout.units]`: a triangular distribution of the number of units kept.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitDropoutSection {
+    /// Fewest.
+    pub min: usize,
+    /// Most likely.
+    pub mode: usize,
+    /// Most.
+    pub max: usize,
+}
+
+/// `[exposure]`: a model with feedback meets its own predictions while it learns, as it will when it generates.
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExposureSection {
+    /// Share of windows, or of bins, that are fed with the model's own expected counts instead of the true ones.
+    pub own: f64,
+    /// Whether the choice is made for each bin; otherwise for each window.
+    pub each_bin: bool,
+    /// Steps over which the share rises from nothing.
+    pub ramp_steps: u64,
+    /// Own counts are drawn from the Poisson distribution of the prediction rather than its mean.
+    pub sample: bool,
+    /// Standard deviation of noise on `ln(1 + count)` of what is fed.
+    pub noise: f64,
+    /// Share of fed counts that are set to zero.
+    pub dropout: f64,
+}
+
+impl Default for ExposureSection {
+    fn default() -> Self {
+        ExposureSection {
+            own: 1.0,
+            each_bin: false,
+            ramp_steps: 0,
+            sample: false,
+            noise: 0.0,
+            dropout: 0.0,
+        }
+    }
+}
