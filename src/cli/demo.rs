@@ -17,8 +17,9 @@ const CHECKPOINT: &[u8] = include_bytes!("../../configs/demo.safetensors");
 /// # Errors
 /// Where an endpoint cannot be bound.
 pub fn demo() -> Result<ExitCode, CliError> {
-    let file = RunFile::parse("configs/simulate.toml", include_str!("../../configs/simulate.toml"))?;
+    let mut file = RunFile::parse("configs/simulate.toml", include_str!("../../configs/simulate.toml"))?;
     let checkpoint = Checkpoint::from_bytes("configs/demo.safetensors", CHECKPOINT)?;
+    file.model.checkpoint = Some("configs/demo.safetensors, built in".into());
     let section = file.simulate.clone().unwrap_or_default();
     eprintln!(
         "A simulated population of {} units, {:.0} s of its life from {:.0} s on; the network was trained on what came \
