@@ -11,6 +11,7 @@ pub mod acquire;
 pub mod cli;
 pub mod data;
 pub mod evaluate;
+pub mod hash;
 pub mod model;
 pub mod pipeline;
 pub mod train;

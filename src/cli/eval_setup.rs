@@ -8,11 +8,11 @@ use crate::data::{Interval, Position, Recording};
 use crate::evaluate::baseline::{FitData, FitPart, Source};
 use crate::evaluate::predictions::{Observed, Predictions};
 use crate::evaluate::truth::{self, TRUE_RATES};
+use crate::hash::fnv1a;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::traces::{TraceReader, Traces};
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, Inference, UnitMatch};
-use crate::pipeline::message::fnv1a;
 use crate::pipeline::predictor::mean_log_rates;
 
 /// Bins that baselines predict at most.

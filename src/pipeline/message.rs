@@ -195,13 +195,6 @@ impl MessageHeader {
     }
 }
 
-/// The 64-bit FNV-1a hash of some bytes (http://www.isthe.com/chongo/tech/comp/fnv/).
-pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,12 +271,5 @@ mod tests {
         let mut newer = bytes;
         newer[4] = 2;
         assert!(MessageHeader::read(&newer).unwrap_err().contains("version 2"));
-    }
-
-    #[test]
-    fn the_hash_is_fnv1a() {
-        // The published test vectors.
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

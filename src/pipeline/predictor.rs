@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::message::fnv1a;
+use crate::hash::fnv1a;
 
 /// A failure to predict one window. The pipeline then publishes the neutral prediction and goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -5,7 +5,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::model::checkpoint::{fnv1a, Checkpoint};
+use crate::hash::fnv1a;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 
 /// Deviation of embeddings.

@@ -5,6 +5,7 @@ use super::sampler::{Source, Span, TrainingSet};
 use super::TrainError;
 use crate::acquire::simulate::{Population, SimulationConfig};
 use crate::data::{Position, Recording};
+use crate::hash::Fnv1a;
 use crate::model::window::WindowShape;
 
 /// Reads the recordings, or simulates them; returns the set and a hash of what is in it.
@@ -86,19 +87,14 @@ fn simulated(section: &SimulateSection) -> Result<Source, TrainError> {
     })
 }
 
-/// FNV-1a over sessions, unit ids, spike times and units.
+/// Of sessions, unit ids, spike times and units.
 fn hash(sources: &[Source]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |bytes: &[u8]| {
-        for &byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    };
+    let mut hash = Fnv1a::default();
     for source in sources {
-        add(source.session.as_bytes());
-        source.recording.unit_ids.iter().for_each(|id| add(id.as_bytes()));
-        add(bytemuck::cast_slice(&source.recording.spike_times_ns));
-        add(bytemuck::cast_slice(&source.recording.spike_units));
+        hash.add(source.session.as_bytes());
+        source.recording.unit_ids.iter().for_each(|id| hash.add(id.as_bytes()));
+        hash.add(bytemuck::cast_slice(&source.recording.spike_times_ns));
+        hash.add(bytemuck::cast_slice(&source.recording.spike_units));
     }
-    hash
+    hash.value()
 }

@@ -134,7 +134,7 @@ impl Checkpoint {
 
     /// Reads and checks a file's bytes; `file` names it in errors.
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let hash = fnv1a(bytes);
+        let hash = crate::hash::fnv1a(bytes);
         let checkpoint = if bytes.starts_with(b"PK") {
             archive::read(bytes, hash)
         } else if bytes.len() > 9 && bytes[8] == b'{' {
@@ -159,11 +159,4 @@ impl Checkpoint {
             reason,
         })
     }
-}
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo).
-pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    })
 }
