@@ -366,6 +366,12 @@ pub trait Backend {
     /// FP32, as in the reference model (an angle of 6e4 rad then has a step of 0.004 rad: exactness means rounding alike);
     /// its sine and cosine are good to FP32 at any angle.
     fn set_rotation(&mut self, rotation: &mut Self::Rotation, first: usize, times: &[f64]);
+    /// What follows, up to and with the next [`download`](Self::download), is the sequence of operations `key`: the same
+    /// operations on the same tensors each time, with other data, row lists and times. A backend may record it the first time
+    /// and repeat it as a whole from then on.
+    fn repeat(&mut self, key: u64) {
+        let _ = key;
+    }
 
     // ---- operations ----------------------------------------------------------------------------------------------
 
