@@ -13,6 +13,7 @@ mod backward;
 mod device;
 pub mod driver;
 mod elementwise;
+pub mod gpu;
 mod linear;
 mod loss;
 mod parameters;
