@@ -9,6 +9,8 @@
 //! - No operation allocates once its largest shape has been seen (see [`Backend::reserve`]).
 //! - Inputs and output of one operation are different tensors: the borrow checker sees to that.
 
+use crate::generation::Generation;
+
 /// Rows `row .. row + rows`, columns `col .. col + cols` of a tensor.
 #[derive(Debug)]
 pub struct View<'a, T> {
@@ -433,4 +435,9 @@ pub trait Backend {
         accumulate: bool,
         out: ViewMut<'_, Self::Tensor>,
     );
+    /// Generates all bins, if the backend can as one operation: see [`Generation`]. False if it did nothing.
+    fn generate(&mut self, args: Generation<'_, Self>) -> bool {
+        let _ = args;
+        false
+    }
 }

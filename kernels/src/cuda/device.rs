@@ -3,10 +3,11 @@
 //! Launches do not fail where they are made: the first failure is kept, what follows it is left out, and the next download
 //! returns it with the name of the kernel.
 //!
-//! A sequence of launches that repeats is captured once and replayed from then on ([`Device::repeat`]). While it is replayed
-//! the caller makes the same calls again; they are compared with the recording, and nothing runs until the download.
+//! A sequence of launches that repeats ([`Device::repeat`]) runs once as it is, so that everything it needs is assembled and
+//! allocated, is captured the second time and replayed from then on. While it is replayed the caller makes the same calls
+//! again; they are compared with the recording, and nothing runs until the download.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,8 @@ pub struct Device<D: Driver> {
     failure: Option<DriverError>,
     mode: Mode,
     recordings: HashMap<u64, Recording<D::Graph>>,
+    /// Sequences that ran once.
+    seen: HashSet<u64>,
     /// Of the sequence being recorded or replayed.
     hash: u64,
     launches: usize,
@@ -102,6 +105,7 @@ impl<D: Driver> Device<D> {
             failure: None,
             mode: Mode::Direct,
             recordings: HashMap::new(),
+            seen: HashSet::new(),
             hash: 0,
             launches: 0,
             uploads: Vec::new(),
@@ -268,7 +272,7 @@ impl<D: Driver> Device<D> {
 
     /// What follows, until [`finish`](Self::finish), is the sequence `key`.
     pub fn repeat(&mut self, key: u64) {
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.seen.insert(key) {
             return;
         }
         if self.in_flight {

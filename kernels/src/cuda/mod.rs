@@ -13,11 +13,13 @@ mod backward;
 mod device;
 pub mod driver;
 mod elementwise;
+mod generate;
 pub mod gpu;
 mod linear;
 mod loss;
 mod parameters;
 mod products;
+mod program;
 mod rotation;
 mod rows;
 mod storage;
@@ -31,6 +33,7 @@ use driver::{Driver, Mapped};
 use parameters::Parameters;
 use storage::{CudaLinear, CudaRotation, CudaRows, CudaTensor, Slice};
 
+use crate::generation::Generation;
 use crate::backend::{
     Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Precision, Rotary, View, ViewMut,
 };
@@ -64,6 +67,8 @@ pub struct CudaBackend<D: Driver> {
     sequence: u32,
     /// Memory that one operation uses and the next may use again.
     scratch: Vec<Option<storage::Allocation>>,
+    /// Programs for the decoder's machine, by where their log rates go.
+    generators: HashMap<driver::Address, generate::Generator>,
 }
 
 /// Bytes before the numbers of an answer.
@@ -79,6 +84,7 @@ impl<D: Driver> CudaBackend<D> {
             ticket: None,
             sequence: 0,
             scratch: Vec::new(),
+            generators: HashMap::new(),
         }
     }
 
@@ -199,7 +205,10 @@ impl<D: Driver> Backend for CudaBackend<D> {
     }
 
     fn repeat(&mut self, key: u64) {
-        self.device.repeat(key);
+        // In FP32 the number of keys is the host's, and another one is another sequence.
+        if self.options.half {
+            self.device.repeat(key);
+        }
     }
 
     fn set_rows(&mut self, rows: &mut CudaRows, values: &[u32]) {
@@ -286,6 +295,10 @@ impl<D: Driver> Backend for CudaBackend<D> {
         out: ViewMut<'_, CudaTensor>,
     ) {
         self.launch_pool(scores.map(Slice::of), Slice::of(values), accumulate, Slice::of_out(&out));
+    }
+
+    fn generate(&mut self, args: Generation<'_, Self>) -> bool {
+        self.launch_generate(&args)
     }
 }
 

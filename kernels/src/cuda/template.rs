@@ -1,10 +1,10 @@
 //! From a file of `kernels/ptx` to what is assembled: `${NAME}` becomes the value of the constant NAME.
 //!
 //! That is all there is to it: no conditions, no loops, no text that is generated. PTX computes with integer constants
-//! itself, so that `${HEAD}*2+16` needs no help.
+//! itself, so that `${HEAD}*2+16` needs no help. A value may be a few lines of PTX: the two ways in which blocks meet.
 
-/// One named constant.
-pub type Constant = (&'static str, u32);
+/// One named constant and its text.
+pub type Constant = (&'static str, &'static str);
 
 /// The text with its constants put in.
 ///
@@ -15,7 +15,7 @@ pub fn instantiate(file: &str, text: &str, constants: &[Constant]) -> String {
     for (name, value) in constants {
         let placeholder = format!("${{{name}}}");
         assert!(out.contains(&placeholder), "{file} has no constant {name}");
-        out = out.replace(&placeholder, &value.to_string());
+        out = out.replace(&placeholder, value);
     }
     if let Some(at) = out.find("${") {
         let end = out[at..].find('}').map_or(out.len(), |length| at + length + 1);
@@ -31,13 +31,13 @@ mod tests {
     #[test]
     fn constants_are_put_in() {
         let text = "mov.u32 %r1, ${A}*2; add.u32 %r2, %r1, ${BB};";
-        let out = instantiate("test", text, &[("A", 64), ("BB", 7)]);
+        let out = instantiate("test", text, &[("A", "64"), ("BB", "7")]);
         assert_eq!(out, "mov.u32 %r1, 64*2; add.u32 %r2, %r1, 7;");
     }
 
     #[test]
     #[should_panic(expected = "needs a value for ${B}")]
     fn a_constant_without_a_value_is_a_mistake() {
-        instantiate("test", "${A} ${B}", &[("A", 1)]);
+        instantiate("test", "${A} ${B}", &[("A", "1")]);
     }
 }
