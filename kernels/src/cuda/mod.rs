@@ -20,6 +20,7 @@ mod products;
 mod rotation;
 mod rows;
 mod storage;
+mod sums;
 mod template;
 
 use std::collections::HashMap;
@@ -246,7 +247,7 @@ impl<D: Driver> Backend for CudaBackend<D> {
     }
 
     fn multiply(&mut self, x: View<'_, CudaTensor>, y: View<'_, CudaTensor>, out: ViewMut<'_, CudaTensor>) {
-        self.launch_multiply(Slice::of(x), Slice::of(y), Slice::of_out(&out));
+        self.launch_multiply(Slice::of(x), Slice::of(y), false, Slice::of_out(&out));
     }
 
     fn sum_rows(
