@@ -15,10 +15,12 @@ pub mod driver;
 mod elementwise;
 mod linear;
 mod loss;
+mod optimiser;
 mod parameters;
 mod products;
 mod rotation;
 mod rows;
+mod sample;
 mod storage;
 mod sums;
 mod template;
@@ -29,7 +31,9 @@ use std::time::Duration;
 use device::Device;
 use driver::{Driver, Mapped};
 use parameters::Parameters;
-use storage::{CudaLinear, CudaRotation, CudaRows, CudaTensor, Slice};
+pub use optimiser::{StepRates, Stepped};
+pub use storage::CudaTensor;
+use storage::{CudaLinear, CudaRotation, CudaRows, Slice};
 
 use crate::backend::{
     Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Precision, Rotary, View, ViewMut,
