@@ -8,8 +8,11 @@ use kernels::{
     Activation, Attention, Backend, BackendError, Dropout, LinearArgs, Map, Mask, Matrix, Precision, Rotary, View,
 };
 
+use kernels::generation::{GeneratedHead, Generation};
+
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
+use super::feedback::FeedbackEncoder;
 use super::layers::add_linear;
 use super::session::{Buffers, Session};
 use super::traces::Traces;
@@ -195,6 +198,9 @@ impl<B: Backend> Network<B> {
                 emit_from: 0,
             });
         }
+        if self.generate_at_once() {
+            return;
+        }
         for t in 0..bins {
             if t == 0 {
                 self.first_feedback(false);
@@ -210,6 +216,45 @@ impl<B: Backend> Network<B> {
                 emit_from: t,
             });
         }
+    }
+
+    /// The loop of [`generate`](Self::generate) as one operation, where the variant and the backend have it.
+    fn generate_at_once(&mut self) -> bool {
+        let Network {
+            backend,
+            config,
+            plan,
+            weights,
+            session,
+            buffers,
+        } = self;
+        let (FeedbackEncoder::Memory(encoder), true) = (&weights.feedback, config.causal) else {
+            return false;
+        };
+        let latents = &buffers.latent_key_value;
+        let decoder = &weights.decoder;
+        let args = Generation {
+            queries: weights.bin_queries.row_block(0, plan.bins),
+            layer: &|index| decoder[index].generated(latents[index].view()),
+            layers: decoder.len(),
+            cross_heads: config.cross_heads,
+            self_heads: config.self_heads,
+            bins: &session.bin_rotation,
+            slots: &session.memory_rotation,
+            local: config.decoder == Decoder::LocalPredictionMemory,
+            memory: encoder.generated(&session.feedback),
+            head: GeneratedHead {
+                bin_proj: &weights.head.bin_proj,
+                from_bin: &weights.head.from_bin,
+                units: session.head_units.view(),
+                hidden: &weights.head.hidden,
+                output: &weights.head.output,
+            },
+            history: session.history.as_ref().map(|history| history.product(plan.bins)),
+            limit: LOG_RATE_LIMIT,
+            log_rates: buffers.log_rates.view_mut(),
+        };
+        backend.generate(args)
     }
 
     /// Log rates of every bin, bin `t` fed with the given counts of bin `t − 1`; after [`encode`](Self::encode).

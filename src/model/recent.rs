@@ -102,6 +102,11 @@ impl<B: Backend> RecentHistory<B> {
 }
 
 impl<B: Backend> SessionHistory<B> {
+    /// The two factors of the path's log rates, `[T, C]` and `[N, C]`.
+    pub(super) fn product(&self, bins: usize) -> (View<'_, B::Tensor>, View<'_, B::Tensor>) {
+        (self.left.row_block(0, bins), self.right.view())
+    }
+
     /// Adds the path's log rates of some bins, `[bins · N, 1]`.
     pub(super) fn add(&self, backend: &mut B, first: usize, bins: usize, out: ViewMut<'_, B::Tensor>) {
         let left: View<'_, B::Tensor> = self.left.row_block(first, bins);

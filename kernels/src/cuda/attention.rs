@@ -135,7 +135,11 @@ impl<D: Driver> CudaBackend<D> {
         let scale = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
         let parameters = jobs.iter().fold(Parameters::new(), |all, job| job.add_to(all));
         let parameters = parameters.word(heads).word(head_dim).float(scale);
-        let pairs = jobs.iter().map(|job| job.to_rows * heads * job.pad / 2).max().unwrap_or(0);
+        let pairs = jobs
+            .iter()
+            .map(|job| job.to_rows * heads * job.pad / 2)
+            .max()
+            .unwrap_or(0);
         let shape = Shape {
             grid: [pairs.div_ceil(PACK.block as usize), jobs.len(), 1],
             ..Shape::blocks(1)
@@ -198,7 +202,7 @@ impl<D: Driver> CudaBackend<D> {
                 None => self.launch_copy(sources[i], false, taken[i]),
             }
             if let Some(rotary) = turns[i] {
-                self.launch_rotate_heads(rotary, 1.0, taken[i]);
+                self.launch_rotate(rotary, 1.0, taken[i]);
             }
         }
         let [query, key, value] = taken;
@@ -216,7 +220,7 @@ impl<D: Driver> CudaBackend<D> {
         self.weigh(query, key, args.heads, args.mask, weights);
         self.mix(weights, value, args.heads, out);
         if let Some(rotary) = args.query_rotary.filter(|_| args.rotate_value) {
-            self.launch_rotate_heads(rotary, -1.0, out);
+            self.launch_rotate(rotary, -1.0, out);
         }
     }
 
@@ -245,7 +249,8 @@ impl<D: Driver> CudaBackend<D> {
             .word(mask[0])
             .word(mask[1])
             .word(mask[2]);
-        self.device.launch(SOFTMAX, Shape::blocks(rows.div_ceil(4)), &parameters);
+        self.device
+            .launch(SOFTMAX, Shape::blocks(rows.div_ceil(4)), &parameters);
     }
 
     /// `out[i, h · Dh + c] = Σ_j weights[h · M + i, j] value[j, h · Dh + c]`.

@@ -166,7 +166,10 @@ impl<D: Driver> Device<D> {
     /// Copies to the device at once. Not within a sequence that repeats.
     pub fn write(&mut self, address: Address, data: &[u8]) {
         if self.failure.is_none() {
-            assert!(self.mode == Mode::Direct, "a repeated sequence writes by staging memory");
+            assert!(
+                self.mode == Mode::Direct,
+                "a repeated sequence writes by staging memory"
+            );
             let result = self.driver.write(address, data);
             self.note(result);
         }
@@ -346,7 +349,8 @@ impl<D: Driver> Device<D> {
                 if (recording.hash, recording.launches) != (self.hash, self.launches) {
                     self.recordings.remove(&key);
                     return Err(DriverError(
-                        "a sequence that was recorded to be repeated has changed; the next one is recorded again".into(),
+                        "a sequence that was recorded to be repeated has changed; the next one is recorded again"
+                            .into(),
                     ));
                 }
                 self.in_flight = true;

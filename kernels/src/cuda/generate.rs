@@ -426,7 +426,8 @@ impl<D: Driver> Author<'_, '_, D> {
         let Layout { queries, tokens, x, .. } = self.layout;
         let learned = Slice::of(self.args.memory.queries);
         self.program.push(Instruction::load(queries, count, learned.address));
-        self.program.push(Instruction::load(tokens, count, self.workspace.zeros));
+        self.program
+            .push(Instruction::load(tokens, count, self.workspace.zeros));
         for t in 0..sizes.bins {
             if t > 0 {
                 self.encode_counts();
@@ -511,8 +512,7 @@ impl<D: Driver> CudaBackend<D> {
             cols: 1,
         };
         if clusters {
-            self.device
-                .launch_with(GRID, shape, BLOCKS as u32, false, &parameters);
+            self.device.launch_with(GRID, shape, BLOCKS as u32, false, &parameters);
         } else {
             self.launch_fill(0.0, counter);
             self.device.launch_with(GRID, shape, 1, true, &parameters);

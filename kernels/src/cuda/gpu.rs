@@ -66,14 +66,18 @@ impl Gpu {
     pub fn open(ordinal: usize) -> Result<Self, DriverError> {
         // SAFETY: it tries to load the library and does nothing with it.
         if !unsafe { sys::is_culib_present() } {
-            return Err(DriverError("no libcuda: there is no NVIDIA driver on this machine".into()));
+            return Err(DriverError(
+                "no libcuda: there is no NVIDIA driver on this machine".into(),
+            ));
         }
         let context = CudaContext::new(ordinal).map_err(failed(&format!("opening CUDA device {ordinal}")))?;
         context
             .set_flags(sys::CUctx_flags::CU_CTX_SCHED_SPIN)
             .map_err(failed("asking to spin"))?;
         let attribute = |which: sys::CUdevice_attribute| {
-            let value = context.attribute(which).map_err(failed("reading the device's properties"))?;
+            let value = context
+                .attribute(which)
+                .map_err(failed("reading the device's properties"))?;
             Ok(value.unsigned_abs())
         };
         use sys::CUdevice_attribute as A;
@@ -274,11 +278,7 @@ impl Driver for Gpu {
             std::ptr::null_mut(),
         ];
         use sys::CUlaunchAttributeID as Id;
-        let value = |value: sys::CUlaunchAttributeValue, id: Id| sys::CUlaunchAttribute {
-            id,
-            pad: [0; 4],
-            value,
-        };
+        let value = |value: sys::CUlaunchAttributeValue, id: Id| sys::CUlaunchAttribute { id, pad: [0; 4], value };
         let cooperative = value(
             sys::CUlaunchAttributeValue {
                 cooperative: c_int::from(launch.cooperative),

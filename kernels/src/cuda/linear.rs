@@ -51,10 +51,10 @@ impl<D: Driver> CudaBackend<D> {
         };
         let rows = spec.weight.chunks(spec.row_stride).take(spec.outputs);
         let weight = if half {
-            let mut packed = vec![f16::ZERO; spec.outputs * stride];
+            let mut packed = vec![0u16; spec.outputs * stride];
             for (to, from) in packed.chunks_mut(stride).zip(rows) {
                 for (to, &from) in to.iter_mut().zip(&from[..spec.inputs]) {
-                    *to = f16::from_f32(from);
+                    *to = f16::from_f32(from).to_bits();
                 }
             }
             let memory = self.device.allocate(2 * packed.len());
@@ -83,13 +83,7 @@ impl<D: Driver> CudaBackend<D> {
         }
     }
 
-    pub(super) fn launch_linear(
-        &mut self,
-        x: Slice,
-        layer: &CudaLinear,
-        args: LinearArgs<'_, CudaTensor>,
-        out: Slice,
-    ) {
+    pub(super) fn launch_linear(&mut self, x: Slice, layer: &CudaLinear, args: LinearArgs<'_, CudaTensor>, out: Slice) {
         let width = if layer.gated { layer.outputs / 2 } else { layer.outputs };
         assert_eq!((x.cols, x.rows, width), (layer.inputs, out.rows, out.cols));
         let addend = args.addend.map(Slice::of);
@@ -164,7 +158,7 @@ impl<D: Driver> CudaBackend<D> {
                 stride: x.cols,
                 ..x
             };
-            self.launch_normalise(x, norm, normed);
+            self.launch_normalise(x, Slice::of_tensor(norm.gain), Slice::of_tensor(norm.bias), normed);
             x = normed;
         }
         let bias = layer.bias.as_ref().map_or(0, |bias| bias.address);

@@ -17,12 +17,15 @@ mod generate;
 pub mod gpu;
 mod linear;
 mod loss;
+mod optimiser;
 mod parameters;
 mod products;
 mod program;
 mod rotation;
 mod rows;
+mod sample;
 mod storage;
+mod sums;
 mod template;
 
 use std::collections::HashMap;
@@ -30,13 +33,14 @@ use std::time::Duration;
 
 use device::Device;
 use driver::{Driver, Mapped};
-use parameters::Parameters;
-use storage::{CudaLinear, CudaRotation, CudaRows, CudaTensor, Slice};
+pub use optimiser::{StepRates, Stepped};
+pub use storage::CudaTensor;
+use storage::{CudaLinear, CudaRotation, CudaRows, Slice};
 
-use crate::generation::Generation;
 use crate::backend::{
-    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Precision, Rotary, View, ViewMut,
+    Activation, Attention, Backend, BackendError, LinearArgs, LinearSpec, Map, Matrix, Rotary, View, ViewMut,
 };
+use crate::generation::Generation;
 
 /// How a CUDA backend computes.
 #[derive(Debug, Clone, Copy)]
@@ -256,7 +260,7 @@ impl<D: Driver> Backend for CudaBackend<D> {
     }
 
     fn multiply(&mut self, x: View<'_, CudaTensor>, y: View<'_, CudaTensor>, out: ViewMut<'_, CudaTensor>) {
-        self.launch_multiply(Slice::of(x), Slice::of(y), Slice::of_out(&out));
+        self.launch_multiply(Slice::of(x), Slice::of(y), false, Slice::of_out(&out));
     }
 
     fn sum_rows(
@@ -294,7 +298,12 @@ impl<D: Driver> Backend for CudaBackend<D> {
         accumulate: bool,
         out: ViewMut<'_, CudaTensor>,
     ) {
-        self.launch_pool(scores.map(Slice::of), Slice::of(values), accumulate, Slice::of_out(&out));
+        self.launch_pool(
+            scores.map(Slice::of),
+            Slice::of(values),
+            accumulate,
+            Slice::of_out(&out),
+        );
     }
 
     fn generate(&mut self, args: Generation<'_, Self>) -> bool {

@@ -44,7 +44,11 @@ impl Parameters {
 
     /// A `.u32`: a size or a flag.
     pub fn word(self, value: usize) -> Self {
-        self.put(u32::try_from(value).expect("sizes of kernels are below 2³²").to_le_bytes())
+        self.put(
+            u32::try_from(value)
+                .expect("sizes of kernels are below 2³²")
+                .to_le_bytes(),
+        )
     }
 
     /// A `.f32`.

@@ -127,10 +127,7 @@ impl Instruction {
 
     /// `to[i] = from[i]`.
     pub(super) fn load(to: Place, count: usize, from: Address) -> Self {
-        Self::new(LOAD)
-            .set(2, to as usize)
-            .set(3, count)
-            .address(4, from)
+        Self::new(LOAD).set(2, to as usize).set(3, count).address(4, from)
     }
 
     /// See [`Step`].

@@ -79,15 +79,6 @@ impl Slice {
         Slice::of(tensor.view())
     }
 
-    /// Columns `col .. col + cols`.
-    pub(super) fn columns(self, col: usize, cols: usize) -> Self {
-        Slice {
-            address: self.address + 4 * col as u64,
-            cols,
-            ..self
-        }
-    }
-
     /// Whether its elements follow one another without gaps.
     pub(super) fn is_dense(self) -> bool {
         self.stride == self.cols || self.rows <= 1
