@@ -1,7 +1,7 @@
 //! From a checkpoint's tensors to the network's weights on a backend.
 
 use kernels::generation::{GeneratedAttention, GeneratedLayer};
-use kernels::{Backend, Dropout, LinearSpec, Matrix, Origin, Precision, View};
+use kernels::{Backend, Dropout, LinearSpec, Origin, Precision, View};
 
 use super::checkpoint::{Checkpoint, HostTensor};
 use super::config::{Decoder, Feedback};
