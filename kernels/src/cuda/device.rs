@@ -61,6 +61,15 @@ struct Recording<G> {
     uploads: Vec<Mapped>,
 }
 
+/// What a device that fails is working on.
+#[derive(Clone, Copy)]
+enum Last {
+    /// A kernel and its file.
+    Kernel(&'static str, &'static str),
+    /// So many kernels.
+    Sequence(usize),
+}
+
 /// What a launch does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -87,6 +96,8 @@ pub struct Device<D: Driver> {
     launches: usize,
     uploads: Vec<Mapped>,
     upload: usize,
+    /// What was launched last: a kernel alone, or a sequence of so many.
+    last: Option<Last>,
     /// The host must wait before it writes to staging memory that a launch may still read.
     in_flight: bool,
     patience: Duration,
@@ -110,6 +121,7 @@ impl<D: Driver> Device<D> {
             launches: 0,
             uploads: Vec::new(),
             upload: 0,
+            last: None,
             in_flight: false,
             patience,
         }
@@ -267,6 +279,7 @@ impl<D: Driver> Device<D> {
             parameters: parameters.bytes(),
         });
         self.in_flight |= self.mode == Mode::Direct;
+        self.last = Some(Last::Kernel(kernel.entry, kernel.file));
         let result = result.map_err(|error| DriverError(format!("{} ({}): {error}", kernel.entry, kernel.file)));
         self.note(result);
     }
@@ -340,6 +353,7 @@ impl<D: Driver> Device<D> {
                     launches: self.launches,
                     uploads: std::mem::take(&mut self.uploads),
                 };
+                self.last = Some(Last::Sequence(recording.launches));
                 self.driver.replay(&recording.graph)?;
                 self.recordings.insert(key, recording);
                 Ok(())
@@ -354,6 +368,7 @@ impl<D: Driver> Device<D> {
                     ));
                 }
                 self.in_flight = true;
+                self.last = Some(Last::Sequence(recording.launches));
                 self.driver.replay(&recording.graph)
             }
         }
@@ -361,7 +376,7 @@ impl<D: Driver> Device<D> {
 
     fn wait(&mut self) -> Result<(), DriverError> {
         let start = Instant::now();
-        while !self.driver.finished()? {
+        while !self.finished()? {
             self.give_up_after(start)?;
             std::hint::spin_loop();
         }
@@ -384,19 +399,34 @@ impl<D: Driver> Device<D> {
                 std::hint::spin_loop();
             }
             // An error of a kernel shows here; work that is done without the flag set shows at the next look or never.
-            self.driver.finished()?;
+            self.finished()?;
             self.give_up_after(start)?;
         }
+    }
+
+    fn finished(&mut self) -> Result<bool, DriverError> {
+        let result = self.driver.finished();
+        result.map_err(|error| DriverError(format!("{}: {error}", self.working_on())))
     }
 
     fn give_up_after(&self, start: Instant) -> Result<(), DriverError> {
         if start.elapsed() > self.patience {
             return Err(DriverError(format!(
-                "the device did not answer within {} ms",
+                "{}: no answer within {} ms",
+                self.working_on(),
                 self.patience.as_millis()
             )));
         }
         Ok(())
+    }
+
+    /// For messages.
+    fn working_on(&self) -> String {
+        match self.last {
+            None => "nothing was launched".into(),
+            Some(Last::Kernel(entry, file)) => format!("at kernel {entry} ({file}) or before it"),
+            Some(Last::Sequence(launches)) => format!("in the sequence of {launches} kernels that makes a prediction"),
+        }
     }
 
     /// Copies from the device after everything launched before.
