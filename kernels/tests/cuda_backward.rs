@@ -84,7 +84,9 @@ fn derivatives<B: Differentiable>(backend: &mut B, case: Case) -> Results {
     results.push(("rotate_back", g_wide.download(backend)));
 
     // Derivatives.
-    let loss = backend.poisson_loss(x.view(), y.view(), g.view()).expect("the device answers");
+    let loss = backend
+        .poisson_loss(x.view(), y.view(), g.view())
+        .expect("the device answers");
     results.push(("poisson_loss", vec![loss as f32]));
     backend.poisson_loss_backward(x.view(), y.view(), g.view(), 0.7, gx.view_mut());
     results.push(("poisson_loss_backward", gx.download(backend)));
@@ -217,7 +219,9 @@ fn many_rows<B: Differentiable>(backend: &mut B) -> Results {
     };
     backend.normalise_backward(x.view(), norm, g.view(), gx.view_mut(), &mut ggain, &mut gbias);
     results.push(("normalise_backward", gx.download(backend)));
-    let loss = backend.poisson_loss(x.view(), g.view(), g.view()).expect("the device answers");
+    let loss = backend
+        .poisson_loss(x.view(), g.view(), g.view())
+        .expect("the device answers");
     results.push(("poisson_loss", vec![loss as f32]));
     let scores = Part::new(backend, 7, rows, 2, 1);
     let mut g_scores = Part::new(backend, 8, rows, 2, 1);
@@ -309,7 +313,11 @@ impl Host {
             .collect();
         let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         let (weights, updates) = (norm(&self.value).min(10.0), norm(&update));
-        let trust = if weights == 0.0 || updates == 0.0 { 1.0 } else { weights / updates };
+        let trust = if weights == 0.0 || updates == 0.0 {
+            1.0
+        } else {
+            weights / updates
+        };
         let rate = (RATES.rate * trust) as f32;
         for (i, &rests) in rests.iter().enumerate() {
             if !rests {
@@ -379,7 +387,10 @@ fn gradients_are_measured_and_clipped_as_on_the_host() {
     let mut x = backend.tensor(30, 100, &host);
     let expected: f64 = host.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     let found = backend.sum_of_squares(&x).expect("the device answers");
-    assert!((found - expected).abs() < 1e-12 * expected, "{found}, expected {expected}");
+    assert!(
+        (found - expected).abs() < 1e-12 * expected,
+        "{found}, expected {expected}"
+    );
     let factor = 1.0 / expected.sqrt();
     backend.rescale(factor, &mut x);
     let mut scaled = vec![0.0; 3000];
@@ -427,19 +438,29 @@ fn chi_squared(rate: f64, counts: &[f32]) -> (f64, f64) {
 
 #[test]
 fn counts_are_drawn_from_poisson_distributions() {
-    for (stream, rate) in [0.02, 0.7, 4.0, 30.0, 63.9, 64.0, 150.0, 2000.0].into_iter().enumerate() {
+    for (stream, rate) in [0.02, 0.7, 4.0, 30.0, 63.9, 64.0, 150.0, 2000.0]
+        .into_iter()
+        .enumerate()
+    {
         let counts = drawn(rate, 3000, stream as u64);
         assert!(counts.iter().all(|&count| count >= 0.0 && count.fract() == 0.0));
         let (n, rate) = (counts.len() as f64, f64::from(rate));
         let mean = counts.iter().map(|&count| f64::from(count)).sum::<f64>() / n;
-        let variance = counts.iter().map(|&count| (f64::from(count) - rate).powi(2)).sum::<f64>() / n;
+        let variance = counts
+            .iter()
+            .map(|&count| (f64::from(count) - rate).powi(2))
+            .sum::<f64>()
+            / n;
         let (statistic, freedom) = chi_squared(rate, &counts);
         println!("rate {rate}: mean {mean:.3}, variance {variance:.3}, χ² {statistic:.1} of {freedom}");
         // Four standard deviations each; the seeds are fixed, so that this fails for a reason or never.
         assert!((mean - rate).abs() < 4.0 * (rate / n).sqrt(), "{rate}: mean {mean}");
         let spread = (rate * (1.0 + 2.0 * rate) / n).sqrt();
         assert!((variance - rate).abs() < 4.0 * spread, "{rate}: variance {variance}");
-        assert!(statistic < freedom + 4.0 * (2.0 * freedom).sqrt() + 4.0, "{rate}: χ² {statistic} of {freedom}");
+        assert!(
+            statistic < freedom + 4.0 * (2.0 * freedom).sqrt() + 4.0,
+            "{rate}: χ² {statistic} of {freedom}"
+        );
     }
 }
 

@@ -19,16 +19,22 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (1..40usize, 1..6usize, 1..70usize, 0..4usize, any::<bool>(), any::<u32>()).prop_map(
-        |(rows, others, cols, margin, accumulate, seed)| Case {
+    (
+        1..40usize,
+        1..6usize,
+        1..70usize,
+        0..4usize,
+        any::<bool>(),
+        any::<u32>(),
+    )
+        .prop_map(|(rows, others, cols, margin, accumulate, seed)| Case {
             rows,
             others,
             cols,
             margin,
             accumulate,
             seed: u64::from(seed),
-        },
-    )
+        })
 }
 
 /// Every operation once, on rectangles of larger matrices.
@@ -183,7 +189,16 @@ fn logarithms_and_exponentials_are_good_to_the_last_places() {
 
 #[test]
 fn functions_of_what_is_not_finite() {
-    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, -2.0, 100.0, -200.0, -0.0];
+    let x = [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        -1.0,
+        -2.0,
+        100.0,
+        -200.0,
+        -0.0,
+    ];
     for f in [Map::Log1p, Map::Exp, Map::Clamp(3.0)] {
         let expected = x.map(|x| match f {
             Map::Log1p => f64::from(x).ln_1p() as f32,
@@ -191,7 +206,10 @@ fn functions_of_what_is_not_finite() {
             Map::Clamp(limit) => x.clamp(-limit, limit),
         });
         for ((e, y), x) in expected.iter().zip(mapped(f, &x)).zip(x) {
-            assert!((e - y).abs() <= 1e-6 * e.abs() || *e == y || (e.is_nan() && y.is_nan()), "{f:?} of {x} is {y}, not {e}");
+            assert!(
+                (e - y).abs() <= 1e-6 * e.abs() || *e == y || (e.is_nan() && y.is_nan()),
+                "{f:?} of {x} is {y}, not {e}"
+            );
         }
     }
 }
@@ -207,7 +225,9 @@ fn the_gelu_is_exact_to_fp32() {
     let mut y = vec![0.0; x.len()];
     backend.download(out.view(), &mut y).expect("the device answers");
     let worst = x.iter().zip(&y);
-    let worst = worst.map(|(&x, &y)| (gelu(f64::from(x)) - f64::from(y)).abs()).fold(0.0, f64::max);
+    let worst = worst
+        .map(|(&x, &y)| (gelu(f64::from(x)) - f64::from(y)).abs())
+        .fold(0.0, f64::max);
     println!("gelu: {worst:.1e}");
     assert!(worst < 6e-7, "{worst}");
 }
@@ -234,7 +254,9 @@ fn sines_of_large_angles_are_good_to_fp32() {
         for (pair, omega) in row.chunks(2).zip(omega) {
             let angle = f64::from(time as f32 * omega);
             let (sin, cos) = angle.sin_cos();
-            worst = worst.max((cos - f64::from(pair[0])).abs()).max((sin - f64::from(pair[1])).abs());
+            worst = worst
+                .max((cos - f64::from(pair[0])).abs())
+                .max((sin - f64::from(pair[1])).abs());
         }
     }
     println!("sine and cosine: {worst:.1e}");
@@ -291,7 +313,9 @@ fn repeated<B: Backend>(backend: &mut B) -> Results {
         };
         backend.rotate(rotary, picked.view_mut());
         let mut answer = vec![0.0; 24];
-        backend.download(picked.view(), &mut answer).expect("the device answers");
+        backend
+            .download(picked.view(), &mut answer)
+            .expect("the device answers");
         results.push(("answer", answer));
     }
     results

@@ -126,13 +126,7 @@ impl<D: Driver> Differentiable for CudaBackend<D> {
         self.launch_attend_backward(args, weights, out, gout, to);
     }
 
-    fn map_backward(
-        &mut self,
-        f: Map,
-        x: View<'_, CudaTensor>,
-        gy: View<'_, CudaTensor>,
-        gx: ViewMut<'_, CudaTensor>,
-    ) {
+    fn map_backward(&mut self, f: Map, x: View<'_, CudaTensor>, gy: View<'_, CudaTensor>, gx: ViewMut<'_, CudaTensor>) {
         let (x, gy, gx) = (Slice::of(x), Slice::of(gy), Slice::of_out(&gx));
         assert_eq!((x.rows, x.cols), (gy.rows, gy.cols));
         assert_eq!((x.rows, x.cols), (gx.rows, gx.cols));

@@ -66,11 +66,7 @@ pub(super) fn map_parameters(f: Map) -> (usize, f32) {
 
 impl<D: Driver> CudaBackend<D> {
     pub(super) fn launch_fill(&mut self, value: f32, out: Slice) {
-        let parameters = Parameters::new()
-            .matrix(out)
-            .word(out.rows)
-            .word(out.cols)
-            .float(value);
+        let parameters = Parameters::new().matrix(out).word(out.rows).word(out.cols).float(value);
         self.device.launch(FILL, cover(out.rows * out.cols), &parameters);
     }
 

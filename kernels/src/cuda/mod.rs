@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use device::Device;
 use driver::{Driver, Mapped};
-use parameters::Parameters;
 pub use optimiser::{StepRates, Stepped};
+use parameters::Parameters;
 pub use storage::CudaTensor;
 use storage::{CudaLinear, CudaRotation, CudaRows, Slice};
 
@@ -289,7 +289,12 @@ impl<D: Driver> Backend for CudaBackend<D> {
         accumulate: bool,
         out: ViewMut<'_, CudaTensor>,
     ) {
-        self.launch_pool(scores.map(Slice::of), Slice::of(values), accumulate, Slice::of_out(&out));
+        self.launch_pool(
+            scores.map(Slice::of),
+            Slice::of(values),
+            accumulate,
+            Slice::of_out(&out),
+        );
     }
 }
 

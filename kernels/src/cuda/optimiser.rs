@@ -129,8 +129,7 @@ impl<D: Driver> CudaBackend<D> {
             .word(cols)
             .word(usize::from(resting));
         let moments = rates.moments(moments).float(rates.decay as f32);
-        self.device
-            .launch(SPARSE_LAMB_MOMENTS, Shape::blocks(blocks), &moments);
+        self.device.launch(SPARSE_LAMB_MOMENTS, Shape::blocks(blocks), &moments);
         let step = parameter
             .parameters()
             .address(partial)

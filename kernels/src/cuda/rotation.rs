@@ -47,7 +47,10 @@ impl<D: Driver> CudaBackend<D> {
     /// staging memory, so that rows can be set one call after the other; within a sequence that repeats nothing runs
     /// before its end, and each rotation is set at most once.
     pub(super) fn write_rotation(&mut self, rotation: &mut CudaRotation, first: usize, times: &[f64]) {
-        assert!(first + times.len() <= rotation.capacity, "more times than there is room");
+        assert!(
+            first + times.len() <= rotation.capacity,
+            "more times than there is room"
+        );
         let header = [first as u32, times.len() as u32];
         self.device.stage(rotation.staging, 0, bytemuck::bytes_of(&header));
         for (i, chunk) in times.chunks(CHUNK).enumerate() {
