@@ -3,7 +3,7 @@
 
 mod cuda_support;
 
-use cuda_support::{assert_all_close, emulated, numbers, Part, Results};
+use cuda_support::{assert_all_close, emulated, emulated_in_order, numbers, Part, Results};
 use kernels::cuda::{StepRates, Stepped};
 use kernels::gradient::{Differentiable, DropMask, Unit};
 use kernels::reference::ReferenceBackend;
@@ -178,7 +178,7 @@ fn derivatives<B: Differentiable>(backend: &mut B, case: Case) -> Results {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn derivatives_agree(case in cases()) {
@@ -187,11 +187,12 @@ proptest! {
     }
 
     #[test]
-    fn derivatives_have_the_same_bits_each_time(case in cases()) {
+    fn derivatives_have_the_same_bits_in_any_order_of_warps(case in cases()) {
         let bits = |results: Results| -> Vec<u32> {
             results.iter().flat_map(|(_, x)| x.iter().map(|x| x.to_bits())).collect()
         };
-        assert_eq!(bits(derivatives(&mut emulated(), case)), bits(derivatives(&mut emulated(), case)));
+        let [first, second] = [2, 3].map(|order| bits(derivatives(&mut emulated_in_order(order), case)));
+        assert_eq!(first, second);
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod cuda_support;
 
-use cuda_support::{assert_all_close, emulated, numbers, Part, Results};
+use cuda_support::{assert_all_close, emulated, emulated_in_order, numbers, Part, Results};
 use kernels::reference::{gelu, ReferenceBackend};
 use kernels::{Activation, Backend, Map, Matrix, Rotary};
 use proptest::prelude::*;
@@ -111,12 +111,13 @@ fn operations<B: Backend>(backend: &mut B, case: Case) -> Results {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn operations_agree(case in cases()) {
         let expected = operations(&mut ReferenceBackend::default(), case);
-        assert_all_close(&expected, &operations(&mut emulated(), case), 2e-6);
+        let device = &mut emulated_in_order(case.seed);
+        assert_all_close(&expected, &operations(device, case), 2e-6);
     }
 }
 

@@ -4,13 +4,22 @@ use emulator::{Emulator, EmulatorOptions};
 use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::{Backend, Matrix, View, ViewMut};
 
-/// The backend on an emulated device, which takes its time.
+/// The backend on an emulated device.
 pub fn emulated() -> CudaBackend<Emulator> {
+    emulated_in_order(1)
+}
+
+/// [`emulated`], blocks and warps running in the order that `seed` gives. The device takes its time.
+pub fn emulated_in_order(seed: u64) -> CudaBackend<Emulator> {
+    let device = Emulator::new(EmulatorOptions {
+        seed,
+        ..EmulatorOptions::default()
+    });
     let options = CudaOptions {
         patience: std::time::Duration::from_secs(120),
         ..CudaOptions::default()
     };
-    CudaBackend::new(Emulator::new(EmulatorOptions::default()), options)
+    CudaBackend::new(device, options)
 }
 
 /// Numbers from a seed, roughly between −1 and 1; a stand-in for a random generator that needs no state.
