@@ -3,7 +3,7 @@
 
 mod cuda_support;
 
-use cuda_support::{assert_all_close, emulated, numbers, Part, Results};
+use cuda_support::{assert_all_close, backend, emulated_in_order, numbers, Part, Results};
 use kernels::reference::{gelu, ReferenceBackend};
 use kernels::{Activation, Backend, Map, Matrix, Rotary};
 use proptest::prelude::*;
@@ -111,12 +111,13 @@ fn operations<B: Backend>(backend: &mut B, case: Case) -> Results {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn operations_agree(case in cases()) {
         let expected = operations(&mut ReferenceBackend::default(), case);
-        assert_all_close(&expected, &operations(&mut emulated(), case), 2e-6);
+        let device = &mut emulated_in_order(case.seed);
+        assert_all_close(&expected, &operations(device, case), 2e-6);
     }
 }
 
@@ -142,7 +143,7 @@ fn long_sums<B: Backend>(backend: &mut B) -> Results {
 #[test]
 fn sums_over_many_rows_and_none() {
     let expected = long_sums(&mut ReferenceBackend::default());
-    assert_all_close(&expected, &long_sums(&mut emulated()), 1e-5);
+    assert_all_close(&expected, &long_sums(&mut backend(true)), 1e-5);
 }
 
 /// Distance in units of the last place of the expected.
@@ -154,7 +155,7 @@ fn ulps(expected: f64, found: f32) -> f64 {
 
 /// One function of many numbers, by the backend.
 fn mapped(f: Map, x: &[f32]) -> Vec<f32> {
-    let mut backend = emulated();
+    let mut backend = backend(true);
     let of = backend.tensor(1, x.len(), x);
     let mut out = backend.zeros(1, x.len());
     backend.map(f, of.view(), out.view_mut());
@@ -217,7 +218,7 @@ fn functions_of_what_is_not_finite() {
 #[test]
 fn the_gelu_is_exact_to_fp32() {
     let x: Vec<f32> = numbers(1, 6000).into_iter().map(|x| 10.0 * x).collect();
-    let mut backend = emulated();
+    let mut backend = backend(true);
     let of = backend.tensor(1, x.len(), &x);
     let zero = backend.zeros(1, x.len());
     let mut out = backend.zeros(1, x.len());
@@ -236,7 +237,7 @@ fn the_gelu_is_exact_to_fp32() {
 fn sines_of_large_angles_are_good_to_fp32() {
     let times: Vec<f64> = (0..500).map(|i| f64::from(i) * 0.2 - 20.0).chain([1e4, 3e6]).collect();
     let omega = [1.0f32, 1000.3, 0.0, 0.013];
-    let mut backend = emulated();
+    let mut backend = backend(true);
     let mut rotation = backend.rotation(times.len(), &omega);
     backend.set_rotation(&mut rotation, 0, &times);
     // Turning (1, 0) gives the cosine and the sine.
@@ -285,7 +286,7 @@ fn what_is_not_finite_shows() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for every in [false, true] {
             let expected = damaged_pool(&mut ReferenceBackend::default(), bad, every);
-            assert_eq!(expected, damaged_pool(&mut emulated(), bad, every), "{bad} {every}");
+            assert_eq!(expected, damaged_pool(&mut backend(true), bad, every), "{bad} {every}");
         }
     }
 }
@@ -324,5 +325,5 @@ fn repeated<B: Backend>(backend: &mut B) -> Results {
 #[test]
 fn sequences_repeat_with_other_data() {
     let expected = repeated(&mut ReferenceBackend::default());
-    assert_all_close(&expected, &repeated(&mut emulated()), 1e-6);
+    assert_all_close(&expected, &repeated(&mut backend(true)), 1e-6);
 }

@@ -106,6 +106,9 @@ pub struct Device<D: Driver> {
 /// Dynamic shared memory that a kernel may ask for without a word to the driver.
 const PLAIN_SHARED: usize = 48 * 1024;
 
+/// Static shared memory of kernels that ask for more than that.
+const MOST_STATIC: u32 = 1024;
+
 impl<D: Driver> Device<D> {
     /// `patience`: how long an answer may take before the device is given up.
     pub fn new(driver: D, patience: Duration) -> Self {
@@ -224,7 +227,7 @@ impl<D: Driver> Device<D> {
         }
         let text = instantiate(kernel.file, kernel.text, shape.constants);
         let most = if shape.shared > PLAIN_SHARED {
-            self.driver.capability().shared_bytes
+            self.driver.capability().shared_bytes - MOST_STATIC
         } else {
             PLAIN_SHARED as u32
         };

@@ -34,7 +34,6 @@ use std::time::Duration;
 use device::Device;
 use driver::{Driver, Mapped};
 pub use optimiser::{StepRates, Stepped};
-use parameters::Parameters;
 pub use storage::CudaTensor;
 use storage::{CudaLinear, CudaRotation, CudaRows, Slice};
 

@@ -1,16 +1,17 @@
 //! What the tests of the CUDA backend share: the backend on an emulated device, and random matrices with room around them.
 
-use emulator::{Emulator, EmulatorOptions};
+use emulator::TestDevice;
 use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::{Backend, Matrix, View, ViewMut};
 
-/// The backend on an emulated device, which takes its time.
-pub fn emulated() -> CudaBackend<Emulator> {
+/// The backend on the device that tests run on; attention in FP16 or not.
+pub fn backend(half: bool) -> CudaBackend<TestDevice> {
     let options = CudaOptions {
+        half,
+        // An emulated device takes its time.
         patience: std::time::Duration::from_secs(120),
-        ..CudaOptions::default()
     };
-    CudaBackend::new(Emulator::new(EmulatorOptions::default()), options)
+    CudaBackend::new(TestDevice::new(), options)
 }
 
 /// Numbers from a seed, roughly between −1 and 1; a stand-in for a random generator that needs no state.
