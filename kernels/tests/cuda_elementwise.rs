@@ -3,7 +3,7 @@
 
 mod cuda_support;
 
-use cuda_support::{assert_all_close, backend, emulated_in_order, numbers, Part, Results};
+use cuda_support::{assert_all_close, backend, backend_in_order, numbers, Part, Results};
 use kernels::reference::{gelu, ReferenceBackend};
 use kernels::{Activation, Backend, Map, Matrix, Rotary};
 use proptest::prelude::*;
@@ -111,12 +111,12 @@ fn operations<B: Backend>(backend: &mut B, case: Case) -> Results {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn operations_agree(case in cases()) {
         let expected = operations(&mut ReferenceBackend::default(), case);
-        let device = &mut emulated_in_order(case.seed);
+        let device = &mut backend_in_order(case.seed);
         assert_all_close(&expected, &operations(device, case), 2e-6);
     }
 }
@@ -143,7 +143,7 @@ fn long_sums<B: Backend>(backend: &mut B) -> Results {
 #[test]
 fn sums_over_many_rows_and_none() {
     let expected = long_sums(&mut ReferenceBackend::default());
-    assert_all_close(&expected, &long_sums(&mut backend(true)), 1e-5);
+    assert_all_close(&expected, &long_sums(&mut backend(true)), 5e-6);
 }
 
 /// Distance in units of the last place of the expected.

@@ -6,9 +6,7 @@ mod cuda_support;
 use cuda_support::{assert_all_close, backend, numbers, Part, Results};
 use kernels::gradient::{Attend, Differentiable, DropMask};
 use kernels::reference::ReferenceBackend;
-use kernels::{
-    Activation, Attention, Backend, Dropout, LinearArgs, LinearSpec, Mask, Matrix, Norm, Precision, Rotary,
-};
+use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, LinearSpec, Mask, Matrix, Norm, Precision, Rotary};
 
 /// FP16 has 11 bits, activations are rounded to it, and 512 of them are summed: relative to 1 plus the result.
 const HALF_BOUND: f32 = 4e-3;
@@ -109,7 +107,10 @@ fn layer_cases() -> Vec<Layer> {
 
 fn linear<B: Backend>(backend: &mut B, case: Layer, precision: Precision) -> Results {
     let scale = 1.0 / (case.inputs as f32).sqrt();
-    let weight: Vec<f32> = numbers(1, case.outputs * (case.inputs + 2)).iter().map(|w| w * scale).collect();
+    let weight: Vec<f32> = numbers(1, case.outputs * (case.inputs + 2))
+        .iter()
+        .map(|w| w * scale)
+        .collect();
     let bias = numbers(2, case.outputs);
     let spec = LinearSpec {
         weight: &weight,
@@ -134,7 +135,11 @@ fn linear<B: Backend>(backend: &mut B, case: Layer, precision: Precision) -> Res
             bias: &shift,
         }),
         addend: case.addend.then_some(addend.view()),
-        activation: if case.gelu { Activation::Gelu } else { Activation::Identity },
+        activation: if case.gelu {
+            Activation::Gelu
+        } else {
+            Activation::Identity
+        },
         dropout: Dropout::None,
         accumulate: case.accumulate,
     };
@@ -201,7 +206,13 @@ fn attention<B: Backend>(backend: &mut B, case: Case) -> Results {
     let key = Part::new(backend, 2, table(case.keys), width, 1);
     let value = Part::new(backend, 3, table(case.keys), width, 1);
     let omega: Vec<f32> = (0..case.head_dim / 2)
-        .map(|i| if i < case.head_dim / 4 { PAIR_FREQUENCIES[i % 4] } else { 0.0 })
+        .map(|i| {
+            if i < case.head_dim / 4 {
+                PAIR_FREQUENCIES[i % 4]
+            } else {
+                0.0
+            }
+        })
         .collect();
     let mut turns = backend.rotation(case.queries + case.keys + 1, &omega);
     let times: Vec<f64> = (0..case.queries + case.keys).map(|i| 0.013 * i as f64).collect();
@@ -294,7 +305,10 @@ fn attentions_that_learn() {
         seed: 11,
         stream: 5,
     };
-    for case in attention_cases().into_iter().filter(|case| !case.listed && case.queries < 30) {
+    for case in attention_cases()
+        .into_iter()
+        .filter(|case| !case.listed && case.queries < 30)
+    {
         for drop in [None, Some(drop)] {
             println!("{drop:?} {case:?}");
             let expected = attend(&mut ReferenceBackend::default(), case, drop);

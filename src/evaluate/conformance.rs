@@ -208,7 +208,12 @@ pub fn check_on(
 }
 
 /// Largest differences: teacher-forced log rates, generated log rates, latents.
-fn compare(folder: &Path, name: &str, options: &BuildOptions, builder: &Builder) -> Result<(f32, f32, f32), ConformanceError> {
+fn compare(
+    folder: &Path,
+    name: &str,
+    options: &BuildOptions,
+    builder: &Builder,
+) -> Result<(f32, f32, f32), ConformanceError> {
     let checkpoint = Checkpoint::load(&folder.join(format!("{name}.ckpt")))?;
     let path = folder.join(format!("{name}.safetensors"));
     let expected = Expected::read(&path)?;

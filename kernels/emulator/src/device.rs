@@ -40,9 +40,20 @@ impl TestDevice {
     /// If it asks for a GPU and there is none, or for what is neither: tests must not pass on another device than asked.
     #[allow(clippy::new_without_default)] // it reads the environment
     pub fn new() -> Self {
+        Self::in_order(EmulatorOptions::default().seed)
+    }
+
+    /// The same; where it is emulated warps take turns in an order of this seed.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn in_order(seed: u64) -> Self {
         match std::env::var("NEUROHORIZON_TEST_DEVICE").as_deref() {
             Ok("cuda") => TestDevice::Gpu(Gpu::open(0).expect("NEUROHORIZON_TEST_DEVICE asks for a GPU")),
-            Ok("emulator") | Err(_) => TestDevice::with(EmulatorOptions::default()),
+            Ok("emulator") | Err(_) => TestDevice::with(EmulatorOptions {
+                seed,
+                ..EmulatorOptions::default()
+            }),
             Ok(other) => panic!("NEUROHORIZON_TEST_DEVICE is {other}, not cuda or emulator"),
         }
     }

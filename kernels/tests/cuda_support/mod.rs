@@ -4,14 +4,24 @@ use emulator::TestDevice;
 use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::{Backend, Matrix, View, ViewMut};
 
-/// The backend on the device that tests run on; attention in FP16 or not.
-pub fn backend(half: bool) -> CudaBackend<TestDevice> {
+fn on(device: TestDevice, half: bool) -> CudaBackend<TestDevice> {
     let options = CudaOptions {
         half,
         // An emulated device takes its time.
         patience: std::time::Duration::from_secs(120),
     };
-    CudaBackend::new(TestDevice::new(), options)
+    CudaBackend::new(device, options)
+}
+
+/// The backend on the device that tests run on; attention in FP16 or not.
+pub fn backend(half: bool) -> CudaBackend<TestDevice> {
+    on(TestDevice::new(), half)
+}
+
+/// The same, its warps in an order of this seed where it is emulated.
+#[allow(dead_code)] // not every test that includes this module needs it
+pub fn backend_in_order(seed: u64) -> CudaBackend<TestDevice> {
+    on(TestDevice::in_order(seed), true)
 }
 
 /// Numbers from a seed, roughly between −1 and 1; a stand-in for a random generator that needs no state.
