@@ -9,7 +9,8 @@ use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::Precision;
 use neurohorizon::evaluate::conformance::{cases, check_on, Tolerance};
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::model::{BuildError, BuildOptions, Inference, Network, SessionPlan};
+use neurohorizon::model::network::{Network, SessionPlan};
+use neurohorizon::model::{BuildError, BuildOptions, Inference};
 
 /// An emulated device takes its time.
 const PATIENCE: Duration = Duration::from_secs(1000);

@@ -103,10 +103,7 @@ pub struct Device<D: Driver> {
     patience: Duration,
 }
 
-/// Dynamic shared memory that a kernel may ask for without a word to the driver.
-const PLAIN_SHARED: usize = 48 * 1024;
-
-/// Static shared memory of kernels that ask for more than that.
+/// Static shared memory of kernels that have dynamic shared memory too, at most.
 const MOST_STATIC: u32 = 1024;
 
 impl<D: Driver> Device<D> {
@@ -226,10 +223,11 @@ impl<D: Driver> Device<D> {
             return Some(function.clone());
         }
         let text = instantiate(kernel.file, kernel.text, shape.constants);
-        let most = if shape.shared > PLAIN_SHARED {
+        // A kernel has dynamic shared memory or has none; how much may change from launch to launch.
+        let most = if shape.shared > 0 {
             self.driver.capability().shared_bytes - MOST_STATIC
         } else {
-            PLAIN_SHARED as u32
+            0
         };
         let result = self.driver.load(kernel.file, &text, kernel.entry, most);
         let function = self.note(result)?;
