@@ -117,7 +117,7 @@ impl<D: Driver> CudaBackend<D> {
             (0, TILE.1)
         };
         let chunk = layer.stride.min(MOST_CHUNK);
-        let stage = 2 * (TILE.0 + TILE.1) * (chunk + 8);
+        let stage = 2 * (2 * TILE.0 + TILE.1) * (chunk + 8);
         let parameters = Parameters::new()
             .matrix(x)
             .word(x.rows)
