@@ -21,6 +21,9 @@ use super::weights::Weights;
 /// Log rates are clamped to ± this.
 pub const LOG_RATE_LIMIT: f32 = 10.0;
 
+/// The sequence of operations of a prediction.
+const PREDICTION: u64 = 1;
+
 /// What a network is built for.
 #[derive(Debug, Clone)]
 pub struct SessionPlan {
@@ -124,6 +127,25 @@ impl<B: Backend> Network<B> {
         let ends = present.iter().flat_map(|&unit| [n + unit, 2 * n + unit]);
         buffers.token_rows_host.extend(ends);
         buffers.ends = 2 * present.len();
+    }
+
+    /// One prediction, from a window's spikes to log rates `[T, N]`: [`set_traces`](Self::set_traces) where the network sees
+    /// recent history, [`encode`](Self::encode), [`generate`](Self::generate), [`log_rates`](Self::log_rates); the same
+    /// operations each time, so that a backend may repeat them as a whole.
+    pub fn predict(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        log_rates: &mut [f32],
+    ) -> Result<(), BackendError> {
+        self.backend.repeat(PREDICTION);
+        if let Some(traces) = traces {
+            self.set_traces(traces);
+        }
+        self.encode(times_s, units);
+        self.generate();
+        self.log_rates(log_rates)
     }
 
     /// Turns the window's spikes into latents and the decoder's keys and values of them. `times_s` are seconds from the

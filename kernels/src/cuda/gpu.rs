@@ -58,6 +58,14 @@ fn failed(what: &str) -> impl FnOnce(result::DriverError) -> DriverError + '_ {
     move |error| DriverError(format!("{what}: {error:?}"))
 }
 
+/// Whether there is a first GPU that the kernels run on.
+///
+/// # Errors
+/// As [`Gpu::open`].
+pub fn available() -> Result<(), DriverError> {
+    Gpu::open(0).map(drop)
+}
+
 impl Gpu {
     /// Opens device `ordinal`.
     ///
