@@ -1,6 +1,8 @@
-//! A device that breaks on purpose.
+//! A device that is watched, and that breaks on purpose.
 
-use emulator::{TestDevice, TestFunction, TestGraph};
+use std::sync::{Arc, Mutex};
+
+use emulator::{EmulatorOptions, TestDevice, TestFunction, TestGraph};
 use kernels::cuda::driver::{Address, Capability, Driver, DriverError, Launch, Mapped};
 
 /// How it breaks.
@@ -18,17 +20,33 @@ pub struct BreakingDevice {
     replays: usize,
     fault: Fault,
     broken: bool,
+    loaded: Arc<Mutex<Vec<String>>>,
 }
 
 impl BreakingDevice {
     /// Breaks at replay number `replays`, counted from 0.
     pub fn new(replays: usize, fault: Fault) -> Self {
         BreakingDevice {
-            device: TestDevice::with(Default::default()),
             replays,
             fault,
-            broken: false,
+            ..BreakingDevice::watched(EmulatorOptions::default())
         }
+    }
+
+    /// Never breaks.
+    pub fn watched(options: EmulatorOptions) -> Self {
+        BreakingDevice {
+            device: TestDevice::with(options),
+            replays: usize::MAX,
+            fault: Fault::Fails,
+            broken: false,
+            loaded: Arc::default(),
+        }
+    }
+
+    /// Names of the kernels that were loaded, now and later.
+    pub fn loaded(&self) -> Arc<Mutex<Vec<String>>> {
+        self.loaded.clone()
     }
 }
 
@@ -40,6 +58,10 @@ impl Driver for BreakingDevice {
         self.device.capability()
     }
     fn load(&mut self, name: &str, ptx: &str, entry: &str, shared_bytes: u32) -> Result<TestFunction, DriverError> {
+        self.loaded
+            .lock()
+            .expect("nobody panics with it")
+            .push(entry.to_string());
         self.device.load(name, ptx, entry, shared_bytes)
     }
     fn allocate(&mut self, bytes: usize) -> Result<Address, DriverError> {

@@ -59,7 +59,10 @@ fn predictor(good: usize, fault: Fault) -> NetworkPredictor {
 
 #[test]
 fn the_cpu_takes_over_within_the_bin() {
-    for (fault, said) in [(Fault::Hangs, "no answer within 60 ms"), (Fault::Fails, "broken on purpose")] {
+    for (fault, said) in [
+        (Fault::Hangs, "no answer within 60 ms"),
+        (Fault::Fails, "broken on purpose"),
+    ] {
         let mut predictor = predictor(2, fault);
         let mut cpu = on_cpu(&checkpoint());
         let size = predictor.horizon_bins() * UNITS;
@@ -77,7 +80,10 @@ fn the_cpu_takes_over_within_the_bin() {
                 assert!(far.fold(0.0, f32::max) < 2e-2);
             } else {
                 let failure = predictor.device_failure().expect("the device has broken");
-                assert!(failure.contains(said) && failure.contains("kernels that makes a prediction"), "{failure}");
+                assert!(
+                    failure.contains(said) && failure.contains("kernels that makes a prediction"),
+                    "{failure}"
+                );
                 assert_eq!(found, expected, "the bits of the CPU");
             }
             if step == 2 && fault == Fault::Hangs {
@@ -115,7 +121,14 @@ fn the_pipeline_goes_on_and_says_so() {
             wait_for_subscriber: Duration::ZERO,
         },
     };
-    let run = Run::start(&config, vec![Box::new(source)], Box::new(predictor), &null, Arc::default()).unwrap();
+    let run = Run::start(
+        &config,
+        vec![Box::new(source)],
+        Box::new(predictor),
+        &null,
+        Arc::default(),
+    )
+    .unwrap();
     let summary = run.join();
     assert_eq!(summary.outcome, Outcome::Finished);
     assert!(summary.imbalances.is_empty(), "{:?}", summary.imbalances);
@@ -123,5 +136,8 @@ fn the_pipeline_goes_on_and_says_so() {
     assert_eq!((summary.bins.published, summary.bins.full), (predicted, predicted));
     assert_eq!(summary.bins.on_standby, predicted - good as u64);
     let text = summary.to_string();
-    assert!(text.contains("device       FAILED") && text.contains("no answer"), "{text}");
+    assert!(
+        text.contains("device       FAILED") && text.contains("no answer"),
+        "{text}"
+    );
 }

@@ -172,7 +172,7 @@ pub fn cases(folder: &Path) -> Result<Vec<String>, ConformanceError> {
 }
 
 /// What makes a network from a checkpoint, rows of its units, and options.
-pub type Builder = dyn Fn(&Checkpoint, &[usize], &BuildOptions) -> Result<Box<dyn Inference>, BuildError>;
+pub type Builder<'a> = dyn Fn(&Checkpoint, &[usize], &BuildOptions) -> Result<Box<dyn Inference>, BuildError> + 'a;
 
 /// Runs one case; what keeps it from running is part of the report.
 pub fn check(folder: &Path, name: &str, options: &BuildOptions, tolerance: Tolerance) -> CaseReport {
@@ -185,7 +185,7 @@ pub fn check_on(
     name: &str,
     options: &BuildOptions,
     tolerance: Tolerance,
-    builder: &Builder,
+    builder: &Builder<'_>,
 ) -> CaseReport {
     match compare(folder, name, options, builder) {
         Ok((teacher_forced, generated, latents)) => CaseReport {
@@ -212,7 +212,7 @@ fn compare(
     folder: &Path,
     name: &str,
     options: &BuildOptions,
-    builder: &Builder,
+    builder: &Builder<'_>,
 ) -> Result<(f32, f32, f32), ConformanceError> {
     let checkpoint = Checkpoint::load(&folder.join(format!("{name}.ckpt")))?;
     let path = folder.join(format!("{name}.safetensors"));
