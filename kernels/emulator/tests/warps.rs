@@ -1,3 +1,5 @@
+//! Divergence, barriers, what lanes, warps and blocks tell each other.
+
 mod common;
 use common::Setup;
 

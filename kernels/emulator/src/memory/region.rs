@@ -43,7 +43,7 @@ impl Region {
             open: if zeros { 0 } else { words },
             pages: vec![None; bytes.div_ceil(PAGE)],
         };
-        if bytes % 4 != 0 && !zeros {
+        if !bytes.is_multiple_of(4) && !zeros {
             // What lies beyond the end counts as written, so that the last word can be.
             region.state[words - 1] = 0xf & !covered(words - 1, (words - 1) * 4, bytes % 4);
         }
@@ -69,7 +69,7 @@ impl Region {
         if self.open == 0 {
             return Ok(());
         }
-        if size == 4 && self.state[offset / 4] == 0xf && offset % 4 == 0 {
+        if size == 4 && self.state[offset / 4] == 0xf && offset.is_multiple_of(4) {
             return Ok(());
         }
         self.readable_words(offset, size)
