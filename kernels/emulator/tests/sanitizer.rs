@@ -195,7 +195,7 @@ fn misaligned() {
     );
     let vector = ".reg .b32 %v<4>; ld.global.v4.u32 {%v0, %v1, %v2, %v3}, [%in+8]; ret;";
     found(&Setup::default(), vector, &["misaligned", "not a multiple of 16"]);
-    let matrix = ".shared .align 16 .b8 rows[1024]; .reg .b32 %a, %b; mov.u32 %b, rows; mad.lo.u32 %a, %t, 18, %b;
+    let matrix = ".shared .align 16 .b8 rows[1024]; .reg .b32 %a, %b; mov.u32 %b, rows; mad.lo.u32 %a, %t, 16, %b;
         ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%a}, [%a]; ret;";
     found(
         &Setup::default(),
@@ -205,7 +205,7 @@ fn misaligned() {
     let filled = ".reg .b32 %k; mov.u32 %k, 0; $fill: mad.lo.u32 %a, %k, 128, %b; mad.lo.u32 %a, %t, 4, %a;
         st.shared.u32 [%a], %k; add.u32 %k, %k, 1; setp.lt.u32 %p, %k, 8; @%p bra $fill; bar.sync 0;";
     let matrix = matrix.replace(
-        "mad.lo.u32 %a, %t, 18",
+        "mad.lo.u32 %a, %t, 16",
         &format!(".reg .pred %p; {filled} mad.lo.u32 %a, %t, 18"),
     );
     found(
