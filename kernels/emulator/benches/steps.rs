@@ -23,13 +23,14 @@ fn kernel(step: &str) -> String {
     }
     format!(
         ".version 7.8\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 memory)\n{{
-        .shared .align 16 .b8 rows[32768];
-        .reg .b32 %r<32>, %t, %k, %s; .reg .b64 %l<32>, %at; .reg .f32 %f<32>; .reg .pred %p, %q;
-        mov.u32 %t, %tid.x; mul.wide.u32 %at, %t, 16; ld.param.u64 %l0, [memory]; add.u64 %at, %at, %l0;
-        mov.u32 %s, rows; mad.lo.u32 %s, %t, 16, %s;
+        .shared .align 16 .b8 rows[4096];
+        .reg .b32 %r<32>, %t, %k, %s, %m; .reg .b64 %l<32>, %at, %row; .reg .f32 %f<32>; .reg .pred %p, %q;
+        mov.u32 %t, %tid.x; mul.wide.u32 %at, %t, 4; ld.param.u64 %l0, [memory]; add.u64 %at, %at, %l0;
+        mul.wide.u32 %row, %t, 16; add.u64 %row, %row, %l0;
+        mov.u32 %s, rows; mad.lo.u32 %m, %t, 16, %s; mad.lo.u32 %s, %t, 4, %s;
         mov.u32 %r0, 5; mov.u32 %r1, %t; mov.u32 %r2, 7; mov.u32 %r3, 9;
         mov.f32 %f0, 0f3F800000; mov.f32 %f1, 0f3F000000; mov.f32 %f2, %f1; mov.f32 %f3, %f1;
-        st.shared.v4.u32 [%s], {{%r0, %r1, %r2, %r3}};
+        st.shared.v4.u32 [%m], {{%r0, %r1, %r2, %r3}};
         setp.eq.u32 %p, %t, 3;
         mov.u32 %k, 0;
         bar.sync 0;
@@ -80,12 +81,13 @@ fn main() {
         ("ex2.approx.f32", "ex2.approx.f32 %f4, %f0;"),
         ("cvt.rn.f16x2.f32", "cvt.rn.f16x2.f32 %r4, %f0, %f1;"),
         ("ld.global.f32", "ld.global.f32 %f4, [%at];"),
-        ("ld.global.v4.f32", "ld.global.v4.f32 {%f4, %f5, %f6, %f7}, [%at];"),
+        ("ld.global.v4.f32", "ld.global.v4.f32 {%f4, %f5, %f6, %f7}, [%row];"),
+        ("ld.global.f32 apart", "ld.global.f32 %f4, [%row];"),
         ("ld.shared.f32", "ld.shared.f32 %f4, [%s];"),
         ("st.shared.f32", "st.shared.f32 [%s], %f0;"),
         ("st.global.f32", "st.global.f32 [%at], %f0;"),
         ("shfl.sync", "shfl.sync.bfly.b32 %r4, %r1, 1, 31, -1;"),
-        ("ldmatrix.x4", "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r4, %r5, %r6, %r7}, [%s];"),
+        ("ldmatrix.x4", "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r4, %r5, %r6, %r7}, [%m];"),
         (
             "mma.m16n8k16",
             "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f4, %f5, %f6, %f7}, {%r0, %r1, %r2, %r3}, {%r0, %r1}, \
@@ -93,7 +95,7 @@ fn main() {
         ),
         (
             "cp.async + wait",
-            "cp.async.cg.shared.global [%s], [%at], 16; cp.async.commit_group; cp.async.wait_group 0;",
+            "cp.async.cg.shared.global [%m], [%row], 16; cp.async.commit_group; cp.async.wait_group 0;",
         ),
     ];
     println!("{:20} {:>9} {:>9}", "step", "checked", "unchecked");

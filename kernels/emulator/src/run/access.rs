@@ -4,6 +4,7 @@ use super::reach::Reach;
 use super::trap::{lanes_of, trap, Outcome};
 use super::warp::Warp;
 use super::world::World;
+use crate::lanes::{Words, LANES};
 use crate::memory::race::Touch;
 use crate::op::{Access, Atomic, AtomicAccess, Manner, Place, Slot, Space};
 
@@ -26,6 +27,21 @@ pub fn parameter(bytes: &[u8], at: u16, width: u8, extend: Option<u8>) -> u64 {
     let at = at as usize;
     value[..width as usize].copy_from_slice(&bytes[at..at + width as usize]);
     extended(u64::from_le_bytes(value), width, extend)
+}
+
+/// Word `part` of every lane's `SIZE` bytes, which follow each other.
+fn gather<const SIZE: usize>(words: &mut Words, data: &[u8], part: usize) {
+    for (word, bytes) in words.iter_mut().zip(data.chunks_exact(SIZE)) {
+        let bytes = &bytes[4 * part..4 * part + 4];
+        *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+}
+
+/// Writes word `part` of every lane's `SIZE` bytes, which follow each other.
+fn scatter<const SIZE: usize>(words: &Words, data: &mut [u8], part: usize) {
+    for (word, bytes) in words.iter().zip(data.chunks_exact_mut(SIZE)) {
+        bytes[4 * part..4 * part + 4].copy_from_slice(&word.to_le_bytes());
+    }
 }
 
 impl Warp {
@@ -52,10 +68,12 @@ impl Warp {
             for (i, slot) in access.slots[..count].iter().enumerate() {
                 match (slot, width) {
                     (Slot::Word(reg), 4) if offsets.run => {
-                        let first = offsets.at[0] + i * 4;
-                        let all = region.data[first..].chunks(size);
-                        for (word, bytes) in warp.words[*reg as usize].iter_mut().zip(all) {
-                            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                        let words = &mut warp.words[*reg as usize];
+                        let data = &region.data[offsets.at[0]..offsets.at[0] + LANES * size];
+                        match count {
+                            1 => gather::<4>(words, data, i),
+                            2 => gather::<8>(words, data, i),
+                            _ => gather::<16>(words, data, i),
                         }
                     }
                     (Slot::Word(reg), 4) => {
@@ -101,9 +119,12 @@ impl Warp {
         self.reach(world, reach, &addresses, mask, |warp, region, mask, offsets| {
             for (i, slot) in access.slots[..count].iter().enumerate() {
                 if let (Slot::Word(reg), 4, true) = (slot, width, offsets.run) {
-                    let all = region.data[offsets.at[0] + i * 4..].chunks_mut(size);
-                    for (word, bytes) in warp.words[*reg as usize].iter().zip(all) {
-                        bytes[..4].copy_from_slice(&word.to_le_bytes());
+                    let words = &warp.words[*reg as usize];
+                    let data = &mut region.data[offsets.at[0]..offsets.at[0] + LANES * size];
+                    match count {
+                        1 => scatter::<4>(words, data, i),
+                        2 => scatter::<8>(words, data, i),
+                        _ => scatter::<16>(words, data, i),
                     }
                     continue;
                 }

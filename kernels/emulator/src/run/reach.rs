@@ -66,7 +66,10 @@ impl Warp {
             Ok(found) => found,
             Err(what) => return trap(mask.trailing_zeros(), what),
         };
-        let at = addresses.map(|address| (address.wrapping_sub(low) as usize).wrapping_add(first));
+        let mut at = [0; 32];
+        for (at, address) in at.iter_mut().zip(addresses) {
+            *at = (address.wrapping_sub(low) as usize).wrapping_add(first);
+        }
         let offsets = Offsets::new(at, mask, reach.size);
         if sanitize {
             if let Err((lane, wrong)) =

@@ -238,11 +238,14 @@ impl Warp {
     #[inline(always)]
     pub fn addresses(&self, kernel: &Kernel, mask: u32, place: &Place, space: Space) -> Outcome<Longs> {
         let offset = place.offset as u64;
-        Ok(match place.base {
-            Base::Zero => [offset; LANES],
+        let mut out = [offset; LANES];
+        match place.base {
+            Base::Zero => {}
             Base::Slot(Slot::Long(reg)) => {
                 self.need_longs(kernel, mask, [reg])?;
-                self.longs[reg as usize].map(|base| base.wrapping_add(offset))
+                for (out, base) in out.iter_mut().zip(&self.longs[reg as usize]) {
+                    *out = base.wrapping_add(offset);
+                }
             }
             Base::Slot(Slot::Word(reg)) => {
                 self.need_words(kernel, mask, [reg])?;
@@ -251,9 +254,12 @@ impl Warp {
                 } else {
                     u64::MAX
                 };
-                self.words[reg as usize].map(|base| u64::from(base).wrapping_add(offset) & wrap)
+                for (out, base) in out.iter_mut().zip(&self.words[reg as usize]) {
+                    *out = u64::from(*base).wrapping_add(offset) & wrap;
+                }
             }
-        })
+        }
+        Ok(out)
     }
 
     /// The other lanes are elsewhere: whoever is least far runs next.
