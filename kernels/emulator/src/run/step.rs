@@ -269,7 +269,7 @@ impl Warp {
                 Op::Vote(vote, d, p, negate, members) => {
                     self.vote(world, mask, (*vote, *d), (*p, *negate), *members)?;
                 }
-                Op::ActiveMask(d) => self.put_words(*d, mask, &[self.active; 32]),
+                Op::ActiveMask(d) => self.put_words(*d, mask, &[mask; 32]),
                 Op::Reduce(f, d, a, members) => self.reduce(world, mask, *f, (*d, *a, *members))?,
                 Op::LoadMatrix(place, count, turned, d) => {
                     self.load_matrix(world, mask, place, (*count, *turned), *d)?;
