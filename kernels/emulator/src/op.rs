@@ -269,8 +269,8 @@ pub enum Op {
     WordSelect(Reg, [Reg; 2], Reg),
     /// One of two longs by a predicate.
     LongSelect(Reg, [Reg; 2], Reg),
-    /// Of predicates: the first combined with the second, then reversed if so said.
-    Logic(Logic, Reg, [Reg; 2], bool),
+    /// Of predicates, each reversed if so said.
+    Logic(Logic, Reg, [(Reg, bool); 2]),
     /// A conversion that is not one of the usual: result, source.
     Convert(Box<Conversion>, Slot, Slot),
     /// The clock, in words or longs.

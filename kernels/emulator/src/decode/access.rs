@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::modifiers::Modifiers;
 use super::operands::expect;
-use super::scope::Symbol;
+use super::scope::{File, Symbol};
 use crate::memory::atomic;
 use crate::op::{Access, AsyncCopy, Atomic, AtomicAccess, Manner, Op, Slot, Space};
 use crate::ptx::tree::{Instruction, Operand, Type};
@@ -30,7 +30,7 @@ const HINTS: [&str; 15] = [
 const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
 
 /// Decodes what belongs here, and tells whether it did.
-pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
+pub fn decode(b: &mut Builder<'_>, i: &Instruction) -> Result<bool, String> {
     let mut parts = i.name.split('.');
     let head = parts.next().unwrap_or("");
     let mut m = Modifiers::new(parts);
@@ -70,19 +70,21 @@ fn space(m: &mut Modifiers) -> Result<Space, String> {
 }
 
 /// Whether an address may be wrong for its space: a variable of the other, or 32 bits for global memory.
-fn check(b: &Builder, space: Space, operand: &Operand) -> Result<(), String> {
+fn check(b: &Builder<'_>, space: Space, operand: &Operand) -> Result<(), String> {
     let Operand::Memory(Some(name), _) = operand else {
         return Ok(());
     };
     match (b.find(name), space) {
         (Some(Symbol::Shared(_)), Space::Global) => Err(format!("`{name}` lies in shared memory")),
         (Some(Symbol::Global(_)), Space::Shared) => Err(format!("`{name}` does not lie in shared memory")),
-        (Some(Symbol::Register(_, _, 32)), Space::Global) => Err(format!("`{name}` has 32 bits, a global address 64")),
+        (Some(Symbol::Register(File::Word, ..)), Space::Global) => {
+            Err(format!("`{name}` has 32 bits, a global address 64"))
+        }
         _ => Ok(()),
     }
 }
 
-fn parameter(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn parameter(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     let count = count(m);
     let kind = m.kind()?;
     expect(o, 2..=2)?;
@@ -122,7 +124,7 @@ fn count(m: &mut Modifiers) -> usize {
 
 /// The registers of what is loaded or stored, each with the bits to which its sign is extended.
 fn slots(
-    b: &mut Builder,
+    b: &mut Builder<'_>,
     operand: &Operand,
     count: usize,
     kind: Type,
@@ -138,33 +140,18 @@ fn slots(
     }
     let mut slots = Vec::new();
     for part in parts {
-        let named = matches!(part, Operand::Name(name, 0) if name != "_");
-        if !named {
-            let slot = if load {
-                b.result_of(part, kind)?
-            } else {
-                b.source(part, kind)?
-            };
-            slots.push((slot, None));
-            continue;
-        }
-        // A register may be wider than what is loaded or stored.
-        match b.result(part) {
-            Ok((slot, bits)) => {
-                if bits < kind.bits() || (!kind.integer() && bits > kind.bits()) {
-                    return Err(format!("its type has {} bits, and its register {bits}", kind.bits()));
-                }
-                let extend = kind.signed() && bits > kind.bits();
-                slots.push((slot, extend.then_some(bits as u8)));
-            }
-            Err(what) if load => return Err(what),
-            Err(_) => slots.push((b.source(part, kind)?, None)),
-        }
+        let narrow = |bits: u32| (kind.signed() && bits > kind.bits()).then_some(bits as u8);
+        let slot = match part {
+            Operand::Name(name, _) if load && name == "_" => return Err("what is loaded cannot be thrown away".into()),
+            part if load => b.wide_result(part, kind).map(|(slot, bits)| (slot, narrow(bits)))?,
+            part => (b.wide_source(part, kind)?, None),
+        };
+        slots.push(slot);
     }
     Ok(slots)
 }
 
-fn access(b: &mut Builder, load: bool, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn access(b: &mut Builder<'_>, load: bool, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     let manner = match m.any(&["volatile", "relaxed", "acquire", "release", "weak"]) {
         None | Some("weak") => Manner::Plain,
         Some("acquire") if load => Manner::Acquire,
@@ -205,7 +192,7 @@ fn access(b: &mut Builder, load: bool, m: &mut Modifiers, o: &[Operand]) -> Resu
     Ok(())
 }
 
-fn atomic_access(b: &mut Builder, old: bool, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn atomic_access(b: &mut Builder<'_>, old: bool, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     let order = m.any(&["relaxed", "acquire", "release", "acq_rel"]);
     m.any(&SCOPES);
     let space = space(m)?;
@@ -244,7 +231,7 @@ fn atomic_access(b: &mut Builder, old: bool, m: &mut Modifiers, o: &[Operand]) -
     Ok(())
 }
 
-fn asynchronous(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn asynchronous(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     m.require(&["async"])?;
     if m.take("commit_group") {
         expect(o, 0..=0)?;

@@ -21,7 +21,7 @@ pub fn verdict(yes: Reg) -> Verdict {
 }
 
 /// Decodes what belongs here, and tells whether it did.
-pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
+pub fn decode(b: &mut Builder<'_>, i: &Instruction) -> Result<bool, String> {
     let mut parts = i.name.split('.');
     let head = parts.next().unwrap_or("");
     let mut m = Modifiers::new(parts);
@@ -32,6 +32,18 @@ pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
     let Ok(kind) = m.kind() else { return Ok(false) };
     if !kind.integer() {
         return Ok(false);
+    }
+    let untyped = matches!(kind, Type::B(_));
+    let fits = match head {
+        "and" | "or" | "xor" | "not" | "cnot" | "shl" | "popc" | "clz" | "brev" | "bfi" | "prmt" | "lop3" | "shf" => {
+            untyped
+        }
+        "neg" | "abs" => kind.signed(),
+        "shr" => true,
+        _ => !untyped,
+    };
+    if !fits {
+        return Err("it is not known of this type".into());
     }
     let name = match head {
         "mul" | "mad" => match m.any(&["lo", "hi", "wide"]) {
@@ -64,7 +76,7 @@ fn counted(name: &str) -> bool {
     matches!(name, "shl" | "shr")
 }
 
-fn short(b: &mut Builder, i: &Instruction, name: &str, kind: Type) -> Result<bool, String> {
+fn short(b: &mut Builder<'_>, i: &Instruction, name: &str, kind: Type) -> Result<bool, String> {
     let o = &i.operands;
     if name == "mul.wide" || name == "mad.wide" {
         let product = Type::B(32);
@@ -102,7 +114,7 @@ fn short(b: &mut Builder, i: &Instruction, name: &str, kind: Type) -> Result<boo
     Ok(true)
 }
 
-fn word(b: &mut Builder, i: &Instruction, name: &str, kind: Type) -> Result<bool, String> {
+fn word(b: &mut Builder<'_>, i: &Instruction, name: &str, kind: Type) -> Result<bool, String> {
     let o = &i.operands;
     let signed = kind.signed();
     if name == "mul.wide" || name == "mad.wide" {
@@ -157,7 +169,7 @@ fn word(b: &mut Builder, i: &Instruction, name: &str, kind: Type) -> Result<bool
     Ok(true)
 }
 
-fn wide(b: &mut Builder, i: &Instruction, name: &str, kind: Type) -> Result<bool, String> {
+fn wide(b: &mut Builder<'_>, i: &Instruction, name: &str, kind: Type) -> Result<bool, String> {
     let o = &i.operands;
     let signed = kind.signed();
     if let Some(f) = long::shift(name, signed) {
@@ -207,7 +219,7 @@ fn wide(b: &mut Builder, i: &Instruction, name: &str, kind: Type) -> Result<bool
 }
 
 /// `setp`.
-fn compare(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn compare(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     let name = m.first().ok_or("a comparison is expected")?;
     let logic = match m.any(&["and", "or", "xor"]) {
         None => Logic::First,

@@ -10,7 +10,8 @@ use crate::ptx::tree::{self, Entry, Instruction, Item, Limits, Module, Operand, 
 use crate::ptx::Refusal;
 
 /// Makes the steps of one kernel.
-pub struct Builder {
+pub struct Builder<'t> {
+    text: &'t str,
     scopes: Scopes,
     kernel: Kernel,
     constants: HashMap<(bool, u64), Reg>,
@@ -21,16 +22,16 @@ pub struct Builder {
     shared: usize,
 }
 
-impl Builder {
-    /// Of a kernel that begins on this line.
-    pub fn new(line: u32) -> Self {
+impl<'t> Builder<'t> {
+    /// Of a kernel that begins on this line of this text.
+    pub fn new(line: u32, text: &'t str) -> Self {
         let kernel = Kernel {
             name: String::new(),
             target: 0,
             steps: Vec::new(),
             sources: vec![Source {
                 line,
-                text: String::new(),
+                text: "the end".into(),
             }],
             words: Vec::new(),
             longs: Vec::new(),
@@ -45,6 +46,7 @@ impl Builder {
         let mut scopes = Scopes::default();
         scopes.open();
         Self {
+            text,
             scopes,
             kernel,
             constants: HashMap::new(),
@@ -187,7 +189,7 @@ impl Builder {
             _ => File::Word,
         };
         let reg = self.fresh(file, &name).map_err(|what| Refusal::new(line, what))?;
-        self.declare(line, &name, Symbol::Register(file, reg, kind.bits()))
+        self.declare(line, &name, Symbol::Register(file, reg, kind))
     }
 
     /// A register that no name means.
@@ -203,9 +205,11 @@ impl Builder {
     }
 
     fn instruction(&mut self, instruction: &Instruction) -> Result<(), Refusal> {
+        let (begin, end) = instruction.range;
+        let text = self.text[begin..end].split_whitespace().collect::<Vec<_>>().join(" ");
         self.kernel.sources.push(Source {
             line: instruction.line,
-            text: String::new(),
+            text,
         });
         self.decode(instruction)
             .map_err(|what| Refusal::new(instruction.line, format!("`{}`: {what}", instruction.name)))
@@ -291,17 +295,14 @@ impl Builder {
             return Err("an address in brackets is expected".into());
         };
         let Some(name) = name else {
-            return Ok(Place {
-                base: Base::Zero,
-                offset: *offset,
-            });
+            return Err("an address begins with a register or a variable".into());
         };
         match self.scopes.find(name) {
-            Some(Symbol::Register(File::Word, reg, 32)) => Ok(Place {
+            Some(Symbol::Register(File::Word, reg, kind)) if kind.bits() == 32 && kind.integer() => Ok(Place {
                 base: Base::Slot(Slot::Word(reg)),
                 offset: *offset,
             }),
-            Some(Symbol::Register(File::Long, reg, _)) => Ok(Place {
+            Some(Symbol::Register(File::Long, reg, kind)) if kind.integer() => Ok(Place {
                 base: Base::Slot(Slot::Long(reg)),
                 offset: *offset,
             }),

@@ -9,7 +9,7 @@ use crate::ptx::tree::{Instruction, Operand, Type};
 const B32: Type = Type::B(32);
 
 /// Decodes what belongs here, and tells whether it did.
-pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
+pub fn decode(b: &mut Builder<'_>, i: &Instruction) -> Result<bool, String> {
     let mut parts = i.name.split('.');
     let head = parts.next().unwrap_or("");
     let mut m = Modifiers::new(parts);
@@ -32,7 +32,7 @@ pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
     Ok(true)
 }
 
-fn shuffle(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn shuffle(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     m.require(&["sync", "b32"])?;
     let how = match m.any(&["up", "down", "bfly", "idx"]) {
         Some("up") => Shuffle::Up,
@@ -57,7 +57,7 @@ fn shuffle(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Stri
     Ok(())
 }
 
-fn vote(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn vote(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     m.require(&["sync"])?;
     expect(o, 3..=3)?;
     let (predicate, negate) = b.predicate(&o[1])?;
@@ -82,7 +82,7 @@ fn vote(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String>
     Ok(())
 }
 
-fn reduce(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn reduce(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     m.require(&["sync"])?;
     let name = m
         .any(&["add", "min", "max", "and", "or", "xor"])
@@ -118,7 +118,7 @@ fn parts(operand: &Operand, count: usize) -> Result<&[Operand], String> {
     }
 }
 
-fn matrix(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn matrix(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     m.require(&["sync", "aligned", "m8n8", "b16"])?;
     m.any(&["shared", "shared::cta"]).ok_or("`.shared` is expected")?;
     let turned = m.take("trans");
@@ -138,7 +138,7 @@ fn matrix(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Strin
     Ok(())
 }
 
-fn multiply(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn multiply(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     m.require(&["sync", "aligned", "row", "col"])?;
     let shape = m.any(&["m16n8k16", "m16n8k8"]).ok_or("its shape is not known")?;
     let kinds = [m.kind()?, m.kind()?, m.kind()?, m.kind()?];
@@ -164,8 +164,13 @@ fn multiply(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Str
         b: [0; 2],
         c: [0; 4],
     };
-    fill(b, &mut multiply.a[..left], &o[1], B32)?;
-    fill(b, &mut multiply.b[..left / 2], &o[2], B32)?;
+    let factor = match element {
+        Element::Half => Type::F16x2,
+        Element::Brain => Type::Bf16x2,
+        Element::Tensor => Type::Tf32,
+    };
+    fill(b, &mut multiply.a[..left], &o[1], factor)?;
+    fill(b, &mut multiply.b[..left / 2], &o[2], factor)?;
     fill(b, &mut multiply.c, &o[3], single)?;
     for (d, part) in multiply.d.iter_mut().zip(parts(&o[0], 4)?) {
         *d = b.word_result(part, single)?;
@@ -174,7 +179,7 @@ fn multiply(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Str
     Ok(())
 }
 
-fn fill(b: &mut Builder, registers: &mut [Reg], operand: &Operand, kind: Type) -> Result<(), String> {
+fn fill(b: &mut Builder<'_>, registers: &mut [Reg], operand: &Operand, kind: Type) -> Result<(), String> {
     let parts = parts(operand, registers.len())?;
     for (register, part) in registers.iter_mut().zip(parts) {
         *register = b.word(part, kind)?;

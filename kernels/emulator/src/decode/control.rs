@@ -9,7 +9,7 @@ use crate::ptx::tree::{Instruction, Operand, Type};
 const U32: Type = Type::U(32);
 
 /// Decodes what belongs here, and tells whether it did.
-pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
+pub fn decode(b: &mut Builder<'_>, i: &Instruction) -> Result<bool, String> {
     let mut parts = i.name.split('.');
     let head = parts.next().unwrap_or("");
     let mut m = Modifiers::new(parts);
@@ -90,7 +90,7 @@ pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
 }
 
 /// What has to do with predicates.
-fn select(b: &mut Builder, head: &str, m: &mut Modifiers, operands: &[Operand]) -> Result<bool, String> {
+fn select(b: &mut Builder<'_>, head: &str, m: &mut Modifiers, operands: &[Operand]) -> Result<bool, String> {
     use crate::op::Logic;
     if head == "selp" {
         let kind = m.kind()?;
@@ -121,12 +121,8 @@ fn select(b: &mut Builder, head: &str, m: &mut Modifiers, operands: &[Operand]) 
     };
     expect(operands, count..=count)?;
     let (result, _) = b.predicate(&operands[0])?;
-    let plain = |b: &mut Builder, operand| match b.predicate(operand)? {
-        (reg, false) => Ok(reg),
-        (_, true) => Err("`!` cannot stand here".to_string()),
-    };
-    let first = plain(b, &operands[1])?;
-    let second = plain(b, &operands[count - 1])?;
-    b.emit(Op::Logic(logic, result, [first, second], head == "not"));
+    let (first, reversed) = b.predicate(&operands[1])?;
+    let second = b.predicate(&operands[count - 1])?;
+    b.emit(Op::Logic(logic, result, [(first, reversed != (head == "not")), second]));
     Ok(true)
 }

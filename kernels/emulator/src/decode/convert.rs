@@ -11,7 +11,7 @@ use crate::op::{Op, Slot};
 use crate::ptx::tree::{Instruction, Operand, Type};
 
 /// Decodes what belongs here, and tells whether it did.
-pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
+pub fn decode(b: &mut Builder<'_>, i: &Instruction) -> Result<bool, String> {
     let mut parts = i.name.split('.');
     let head = parts.next().unwrap_or("");
     let mut m = Modifiers::new(parts);
@@ -37,7 +37,7 @@ pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
     Ok(true)
 }
 
-fn copy(b: &mut Builder, kind: Type, to: &Operand, from: &Operand) -> Result<(), String> {
+fn copy(b: &mut Builder<'_>, kind: Type, to: &Operand, from: &Operand) -> Result<(), String> {
     if let Operand::Name(name, 0) = from {
         let clock = match name.as_str() {
             "%clock" | "%clock_hi" => Some(32),
@@ -54,7 +54,7 @@ fn copy(b: &mut Builder, kind: Type, to: &Operand, from: &Operand) -> Result<(),
         (Operand::Vector(parts), from) => unpack(b, kind, parts, from),
         (to, Operand::Vector(parts)) => pack(b, kind, to, parts),
         (to, from) => {
-            let op = match (b.source(from, kind)?, b.result_of(to, kind)?) {
+            let op = match (b.moved(from, kind)?, b.result_of(to, kind)?) {
                 (Slot::Word(a), Slot::Word(d)) => Op::Word1(SAME, d, a),
                 (Slot::Long(a), Slot::Long(d)) => Op::Long1(SAME_LONG, d, a),
                 _ => return Err("its operands have different sizes".into()),
@@ -65,7 +65,7 @@ fn copy(b: &mut Builder, kind: Type, to: &Operand, from: &Operand) -> Result<(),
     }
 }
 
-fn unpack(b: &mut Builder, kind: Type, parts: &[Operand], from: &Operand) -> Result<(), String> {
+fn unpack(b: &mut Builder<'_>, kind: Type, parts: &[Operand], from: &Operand) -> Result<(), String> {
     let part = Type::B(kind.bits() / parts.len() as u32);
     let d = parts
         .iter()
@@ -93,7 +93,7 @@ fn unpack(b: &mut Builder, kind: Type, parts: &[Operand], from: &Operand) -> Res
     Ok(())
 }
 
-fn pack(b: &mut Builder, kind: Type, to: &Operand, parts: &[Operand]) -> Result<(), String> {
+fn pack(b: &mut Builder<'_>, kind: Type, to: &Operand, parts: &[Operand]) -> Result<(), String> {
     let part = Type::B(kind.bits() / parts.len() as u32);
     let a = parts.iter().map(|p| b.word(p, part)).collect::<Result<Vec<_>, _>>()?;
     match (b.result_of(to, kind)?, a.as_slice()) {
@@ -111,7 +111,7 @@ fn pack(b: &mut Builder, kind: Type, to: &Operand, parts: &[Operand]) -> Result<
     Ok(())
 }
 
-fn convert(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
+fn convert(b: &mut Builder<'_>, m: &mut Modifiers, o: &[Operand]) -> Result<(), String> {
     let direction = m.any(&["rn", "rz", "rm", "rp", "rna", "rni", "rzi", "rmi", "rpi"]);
     let (ftz, sat, relu) = (m.take("ftz"), m.take("sat"), m.take("relu"));
     let (to, from) = (m.kind()?, m.kind()?);
@@ -135,7 +135,7 @@ fn convert(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Stri
             return Err("to tf32 only `.rna` is known".into());
         }
         let source = b.word(&o[1], from)?;
-        let result = b.word_result(&o[0], Type::B(32))?;
+        let result = b.word_result(&o[0], Type::Tf32)?;
         b.emit(Op::Word1(TENSOR, result, source));
         return Ok(());
     }
@@ -164,14 +164,8 @@ fn convert(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Stri
         return Err("its direction of rounding is missing or does not fit its types".into());
     }
     // The source may lie in a wider register, of which the low bits count; the result in a wider one too.
-    let source = wider_source(b, &o[1], from)?;
-    let (result, register) = b.result(&o[0])?;
-    if register < to.bits() || (register > to.bits() && float(to)) {
-        return Err(format!(
-            "the result has {} bits, and its register {register}",
-            to.bits()
-        ));
-    }
+    let source = b.wide_source(&o[1], from)?;
+    let (result, register) = b.wide_result(&o[0], to)?;
     let conversion = Conversion {
         from,
         to,
@@ -189,17 +183,4 @@ fn convert(b: &mut Builder, m: &mut Modifiers, o: &[Operand]) -> Result<(), Stri
     };
     b.emit(fast.unwrap_or_else(|| Op::Convert(Box::new(conversion), result, source)));
     Ok(())
-}
-
-fn wider_source(b: &mut Builder, operand: &Operand, kind: Type) -> Result<Slot, String> {
-    if kind.integer() {
-        for bits in [8, 16, 32, 64].into_iter().filter(|bits| *bits > kind.bits()) {
-            if let Ok(slot) = b.source(operand, Type::B(bits)) {
-                if matches!(operand, Operand::Name(..)) && b.source(operand, kind).is_err() {
-                    return Ok(slot);
-                }
-            }
-        }
-    }
-    b.source(operand, kind)
 }

@@ -11,7 +11,7 @@ use crate::ptx::tree::{Instruction, Type};
 const ROUNDED: &str = "of the directions of rounding only `.rn` is known here";
 
 /// Decodes what belongs here, and tells whether it did.
-pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
+pub fn decode(b: &mut Builder<'_>, i: &Instruction) -> Result<bool, String> {
     let mut parts = i.name.split('.');
     let head = parts.next().unwrap_or("");
     let mut m = Modifiers::new(parts);
@@ -40,7 +40,7 @@ pub fn decode(b: &mut Builder, i: &Instruction) -> Result<bool, String> {
     Ok(known)
 }
 
-fn f32(b: &mut Builder, i: &Instruction, head: &str, m: &mut Modifiers) -> Result<bool, String> {
+fn f32(b: &mut Builder<'_>, i: &Instruction, head: &str, m: &mut Modifiers) -> Result<bool, String> {
     let kind = Type::F(32);
     let operands = &i.operands;
     let (ftz, sat) = (m.take("ftz"), m.take("sat"));
@@ -109,7 +109,7 @@ fn f32(b: &mut Builder, i: &Instruction, head: &str, m: &mut Modifiers) -> Resul
     Ok(false)
 }
 
-fn f64(b: &mut Builder, i: &Instruction, head: &str, m: &mut Modifiers) -> Result<bool, String> {
+fn f64(b: &mut Builder<'_>, i: &Instruction, head: &str, m: &mut Modifiers) -> Result<bool, String> {
     let kind = Type::F(64);
     let operands = &i.operands;
     if let Some(f) = double::two(head) {
@@ -165,7 +165,7 @@ fn f64(b: &mut Builder, i: &Instruction, head: &str, m: &mut Modifiers) -> Resul
 }
 
 fn f16(
-    b: &mut Builder,
+    b: &mut Builder<'_>,
     i: &Instruction,
     head: &str,
     m: &mut Modifiers,

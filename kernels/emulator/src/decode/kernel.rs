@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::builder::Builder;
 use crate::op::{Op, Slot, Step};
-use crate::ptx::tree::{Entry, Item, Limits, Module, Place};
+use crate::ptx::tree::{Entry, Item, Limits, Module, Operand, Place, Variable};
 use crate::ptx::Refusal;
 
 /// A register that says where a thread is.
@@ -57,7 +57,7 @@ pub enum Special {
 pub struct Source {
     /// Its line.
     pub line: u32,
-    /// The text of that line.
+    /// Its text.
     pub text: String,
 }
 
@@ -100,18 +100,12 @@ pub fn kernel(
     globals: &HashMap<String, u64>,
     dynamic_limit: u32,
 ) -> Result<Kernel, Refusal> {
-    let mut builder = Builder::new(entry.line);
+    let mut builder = Builder::new(entry.line, text);
     builder.declare_module(module, entry, globals)?;
     builder.items(&entry.body)?;
     // A thread that runs past the last instruction is done.
     builder.emit(Op::Exit);
     let mut kernel = builder.finish()?;
-    let lines: Vec<&str> = text.lines().collect();
-    for source in &mut kernel.sources {
-        source.text = lines
-            .get(source.line as usize - 1)
-            .map_or_else(String::new, |line| code_of(line));
-    }
     kernel.name.clone_from(&entry.name);
     kernel.target = module.target;
     kernel.limits = entry.limits.clone();
@@ -126,30 +120,22 @@ pub fn code_of(line: &str) -> String {
 
 /// Names of everything that the items mention, to know which of the module's variables a kernel uses.
 pub fn mentioned(items: &[Item], out: &mut Vec<String>) {
-    use crate::ptx::tree::Operand;
-    fn operand(operand: &Operand, out: &mut Vec<String>) {
-        match operand {
-            Operand::Name(name, _) | Operand::Memory(Some(name), _) => out.push(name.clone()),
-            Operand::Vector(parts) => parts.iter().for_each(|part| self::mentioned_in(part, out)),
-            _ => {}
-        }
-    }
     for item in items {
         match item {
             Item::Scope(items) => mentioned(items, out),
-            Item::Instruction(instruction) => instruction.operands.iter().for_each(|o| operand(o, out)),
+            Item::Instruction(instruction) => {
+                for operand in &instruction.operands {
+                    if let Operand::Name(name, _) | Operand::Memory(Some(name), _) = operand {
+                        out.push(name.clone());
+                    }
+                }
+            }
             _ => {}
         }
-    }
-}
-
-fn mentioned_in(operand: &crate::ptx::tree::Operand, out: &mut Vec<String>) {
-    if let crate::ptx::tree::Operand::Name(name, _) = operand {
-        out.push(name.clone());
     }
 }
 
 /// Whether a variable is shared memory whose size the launch gives.
-pub fn dynamic(variable: &crate::ptx::tree::Variable) -> bool {
+pub fn dynamic(variable: &Variable) -> bool {
     variable.place == Place::Shared && variable.bytes.is_none()
 }

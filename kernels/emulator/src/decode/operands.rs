@@ -71,35 +71,55 @@ fn constant(operand: &Operand, kind: Type) -> Result<u64, String> {
     }
 }
 
-impl Builder {
+/// Whether a register that was declared with one type can stand where an instruction wants another of the same size.
+fn fits(register: Type, wanted: Type) -> bool {
+    let untyped = |kind| matches!(kind, Type::B(_));
+    untyped(register) || untyped(wanted) || register == wanted || (register.integer() && wanted.integer())
+}
+
+impl Builder<'_> {
     /// The register of a source of this type.
     pub fn source(&mut self, operand: &Operand, kind: Type) -> Result<Slot, String> {
+        let long = kind.bits() == 64;
+        let Operand::Name(name, offset) = operand else {
+            let value = constant(operand, kind)?;
+            let reg = self.constant(long, value)?;
+            return Ok(if long { Slot::Long(reg) } else { Slot::Word(reg) });
+        };
+        if *offset != 0 {
+            return Err(format!("nothing can be added to `{name}` here"));
+        }
+        match self.find(name) {
+            Some(Symbol::Register(_, _, declared)) if declared.bits() != kind.bits() => {
+                Err(format!("`{name}` has {} bits, not {}", declared.bits(), kind.bits()))
+            }
+            Some(Symbol::Register(_, _, declared)) if !fits(declared, kind) => Err(format!(
+                "`{name}` is declared as {declared:?}, and {kind:?} is expected"
+            )),
+            Some(Symbol::Register(File::Word, reg, _)) => Ok(Slot::Word(reg)),
+            Some(Symbol::Register(File::Long, reg, _)) => Ok(Slot::Long(reg)),
+            Some(_) => Err(format!("`{name}` cannot be used so")),
+            None if special(name).is_some() => Err(format!("`{name}` can only be moved")),
+            None => Err(format!("`{name}` is not declared")),
+        }
+    }
+
+    /// The register of what is moved: also a special register or the address of a variable.
+    pub fn moved(&mut self, operand: &Operand, kind: Type) -> Result<Slot, String> {
         let bits = kind.bits();
         let long = bits == 64;
         let slot = |reg| if long { Slot::Long(reg) } else { Slot::Word(reg) };
-        match operand {
-            Operand::Name(name, offset) => match self.find(name) {
-                Some(Symbol::Register(file, reg, width)) if *offset == 0 => {
-                    if file == File::Predicate || width != bits {
-                        return Err(format!("`{name}` has {width} bits, not {bits}"));
-                    }
-                    Ok(slot(reg))
-                }
-                Some(Symbol::Shared(at)) if bits >= 32 => {
-                    Ok(slot(self.constant(long, (i64::from(at) + offset) as u64)?))
-                }
-                Some(Symbol::Global(at)) if long => Ok(slot(self.constant(true, at.wrapping_add(*offset as u64))?)),
-                Some(_) => Err(format!("`{name}` cannot be used so")),
-                None => match special(name) {
-                    Some(register) if *offset == 0 && bits >= 32 => Ok(slot(self.special(register, long)?)),
-                    Some(_) => Err(format!("`{name}` has 32 bits")),
-                    None => Err(format!("`{name}` is not declared")),
-                },
+        let Operand::Name(name, offset) = operand else {
+            return self.source(operand, kind);
+        };
+        match self.find(name) {
+            Some(Symbol::Shared(at)) if bits >= 32 => Ok(slot(self.constant(long, (i64::from(at) + offset) as u64)?)),
+            Some(Symbol::Global(at)) if long => Ok(slot(self.constant(true, at.wrapping_add(*offset as u64))?)),
+            None if special(name).is_some() && *offset == 0 => match special(name) {
+                Some(register) if bits >= 32 => Ok(slot(self.special(register, long)?)),
+                _ => Err(format!("`{name}` has 32 bits")),
             },
-            _ => {
-                let value = constant(operand, kind)?;
-                Ok(slot(self.constant(long, value)?))
-            }
+            _ => self.source(operand, kind),
         }
     }
 
@@ -119,14 +139,14 @@ impl Builder {
         }
     }
 
-    /// The register of a result, and its bits.
-    pub fn result(&mut self, operand: &Operand) -> Result<(Slot, u32), String> {
+    /// The register of a result, and how it is declared.
+    pub fn result(&mut self, operand: &Operand) -> Result<(Slot, Type), String> {
         let Operand::Name(name, 0) = operand else {
             return Err("a register is expected".into());
         };
         match self.find(name) {
-            Some(Symbol::Register(File::Word, reg, bits)) => Ok((Slot::Word(reg), bits)),
-            Some(Symbol::Register(File::Long, reg, bits)) => Ok((Slot::Long(reg), bits)),
+            Some(Symbol::Register(File::Word, reg, kind)) => Ok((Slot::Word(reg), kind)),
+            Some(Symbol::Register(File::Long, reg, kind)) => Ok((Slot::Long(reg), kind)),
             Some(_) => Err(format!("`{name}` cannot be written here")),
             None => Err(format!("`{name}` is not a register that can be written")),
         }
@@ -140,11 +160,43 @@ impl Builder {
             let reg = self.fresh(file, "_")?;
             return Ok(if bits == 64 { Slot::Long(reg) } else { Slot::Word(reg) });
         }
-        let (slot, width) = self.result(operand)?;
-        if width == bits {
+        let (slot, declared) = self.result(operand)?;
+        if declared.bits() != bits {
+            Err(format!(
+                "the result has {bits} bits, and its register {}",
+                declared.bits()
+            ))
+        } else if fits(declared, kind) {
             Ok(slot)
         } else {
-            Err(format!("the result has {bits} bits, and its register {width}"))
+            Err(format!(
+                "the result is {kind:?}, and its register is declared as {declared:?}"
+            ))
+        }
+    }
+
+    /// The register of a result that may be wider than its type, and its bits.
+    pub fn wide_result(&mut self, operand: &Operand, kind: Type) -> Result<(Slot, u32), String> {
+        let (slot, declared) = self.result(operand)?;
+        let wider = declared.bits() > kind.bits() && kind.integer() && declared.integer();
+        if wider {
+            return Ok((slot, declared.bits()));
+        }
+        Ok((self.result_of(operand, kind)?, kind.bits()))
+    }
+
+    /// The register of a source that may be wider than its type.
+    pub fn wide_source(&mut self, operand: &Operand, kind: Type) -> Result<Slot, String> {
+        match operand {
+            Operand::Name(name, 0) => match self.find(name) {
+                Some(Symbol::Register(_, _, declared))
+                    if declared.bits() > kind.bits() && kind.integer() && declared.integer() =>
+                {
+                    self.source(operand, declared)
+                }
+                _ => self.source(operand, kind),
+            },
+            _ => self.source(operand, kind),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::op::Reg;
+use crate::ptx::tree::Type;
 
 /// Where a register is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub enum File {
 /// What a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Symbol {
-    /// A register and its bits.
-    Register(File, Reg, u32),
+    /// A register and the type with which it is declared.
+    Register(File, Reg, Type),
     /// A place in the block's shared memory.
     Shared(u32),
     /// An address on the device.

@@ -106,7 +106,7 @@ impl Conversion {
         }
     }
 
-    fn to_integer(&self, from: Format, bits: u64) -> i128 {
+    fn to_integer(self, from: Format, bits: u64) -> i128 {
         let value = from.value(self.flushed(from, bits));
         let (least, greatest) = range(self.to);
         if value.is_nan() {
@@ -127,7 +127,7 @@ impl Conversion {
         }
     }
 
-    fn to_float(&self, from: Format, to: Format, bits: u64) -> u64 {
+    fn to_float(self, from: Format, to: Format, bits: u64) -> u64 {
         let bits = self.flushed(from, bits & mask(from.fraction + from.exponent + 1));
         let value = from.value(bits);
         if from == to && !self.integral {

@@ -18,6 +18,18 @@ pub type Words = [u32; LANES];
 /// 64 bits of every lane.
 pub type Longs = [u64; LANES];
 
+/// The numbers of the lanes of a mask.
+#[inline(always)]
+pub fn lanes_of(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        (mask != 0).then(|| {
+            let lane = mask.trailing_zeros();
+            mask &= mask - 1;
+            lane
+        })
+    })
+}
+
 /// A function of lanes, from one of a lane: the names of the operands, what they are in a lane, and an expression.
 macro_rules! lanes {
     (|$($x:ident),+| $body:expr) => {

@@ -1,10 +1,13 @@
 //! 32-bit floats. `FTZ` flushes subnormal operands and results to zeros of their sign, `SAT` keeps results in [0, 1].
 
 use super::round::add_odd;
-use super::{lanes, test, Word1, Word2, Word3, WordTest};
+use super::{lanes, test, Word1, Word2, Word3, WordTest, Words, LANES};
 
 /// The bits of what is no number, as the hardware gives it.
 const NAN: f32 = f32::from_bits(0x7fff_ffff);
+
+/// Below this a float is subnormal or nearly so.
+const SMALL: f64 = 2.0 * f32::MIN_POSITIVE as f64;
 
 #[inline(always)]
 fn flush<const FTZ: bool>(x: f32) -> f32 {
@@ -105,7 +108,32 @@ pub fn two(name: &str, ftz: bool, sat: bool) -> Option<Word2> {
 
 /// `fma`.
 pub fn fma(ftz: bool, sat: bool) -> Word3 {
-    variants!(ftz, sat, |a, b, c| fused(a, b, c))
+    let exact: Word3 = variants!(ftz, sat, |a, b, c| fused(a, b, c));
+    match (ftz, sat) {
+        (false, false) => |a, b, c| fused_lanes::<false>(a, b, c),
+        (true, false) => |a, b, c| fused_lanes::<true>(a, b, c),
+        _ => exact,
+    }
+}
+
+/// `fma` of all lanes. Rounding the 64-bit sum is right unless that lies between two floats or its float is subnormal.
+#[inline(always)]
+fn fused_lanes<const FTZ: bool>(a: &Words, b: &Words, c: &Words) -> Words {
+    let mut out = [0; LANES];
+    let mut doubtful = false;
+    for (lane, out) in out.iter_mut().enumerate() {
+        let (a, b, c) = (read::<FTZ>(a[lane]), read::<FTZ>(b[lane]), read::<FTZ>(c[lane]));
+        let sum = f64::from(a) * f64::from(b) + f64::from(c);
+        doubtful |= (sum.to_bits() & 0x1fff_ffff == 0x1000_0000) | ((sum.abs() < SMALL) & (sum != 0.0));
+        *out = result::<FTZ, false>(sum as f32);
+    }
+    if doubtful {
+        for (lane, out) in out.iter_mut().enumerate() {
+            let (a, b, c) = (read::<FTZ>(a[lane]), read::<FTZ>(b[lane]), read::<FTZ>(c[lane]));
+            *out = result::<FTZ, false>(fused(a, b, c));
+        }
+    }
+    out
 }
 
 /// Functions of one float.

@@ -72,26 +72,37 @@ impl Global {
         self.allocations.partition_point(|a| a.base <= address).checked_sub(1)
     }
 
+    /// Whether `size` bytes at an address lie in one allocation, whose number is then `last`.
+    #[inline(always)]
+    pub fn within(&self, address: u64, size: usize, last: &mut usize) -> bool {
+        let within = |a: &Allocation| {
+            a.bytes >= size && address.wrapping_sub(a.base) <= (a.bytes - size) as u64 && a.region.is_some()
+        };
+        if self.allocations.get(*last).is_some_and(within) {
+            return true;
+        }
+        match self.find(address) {
+            Some(found) if within(&self.allocations[found]) => {
+                *last = found;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Where `size` bytes at an address are: in which allocation, and where in it. `last` is a guess, and remembers.
     #[inline(always)]
     pub fn locate(&mut self, address: u64, size: usize, last: &mut usize) -> Result<(&mut Region, usize), String> {
-        let within = |a: &Allocation| {
-            address.wrapping_sub(a.base) <= (a.bytes as u64).wrapping_sub(size as u64)
-                && a.bytes >= size
-                && a.region.is_some()
-        };
-        if !self.allocations.get(*last).is_some_and(within) {
-            match self.find(address) {
-                Some(found) if within(&self.allocations[found]) => *last = found,
-                _ => return Err(self.outside(address, size)),
-            }
+        if !self.within(address, size, last) {
+            return Err(self.outside(address, size));
         }
         let allocation = &mut self.allocations[*last];
         let offset = (address - allocation.base) as usize;
-        match &mut allocation.region {
-            Some(region) => Ok((region, offset)),
-            None => Err(String::new()),
-        }
+        allocation
+            .region
+            .as_mut()
+            .map(|region| (region, offset))
+            .ok_or_else(String::new)
     }
 
     /// What an address is near to, for messages.

@@ -39,8 +39,14 @@ pub enum Between {
 pub struct Actor {
     /// Clock at the beginning of the launch.
     pub launch: u32,
+    /// Clock at the beginning of its block, or of those that run with it.
+    pub begin: u32,
+    /// Touches at so many clocks from `begin` on are ordered before whatever it does, whoever made them.
+    pub settled: u32,
     /// Its clock.
     pub clock: u32,
+    /// No touch after this clock counts as settled, because other blocks may have made it.
+    pub ceiling: u32,
     /// What it noted of the clocks of the other warps of its block.
     pub noted: [u32; 32],
     /// Its block, by its low bits.
@@ -79,6 +85,30 @@ pub struct Conflict {
 pub const BLOCKS: u32 = 1 << (32 - BLOCK);
 
 impl Actor {
+    /// Begins at a clock of a launch.
+    pub fn restart(&mut self, launch: u32, begin: u32, block: u32) {
+        self.launch = launch;
+        self.begin = begin;
+        self.clock = begin;
+        self.noted = [begin - 1; 32];
+        self.settled = 0;
+        self.block = block;
+    }
+
+    /// It met others at a barrier: it notes their clocks, and goes on with the next.
+    pub fn meet(&mut self, noted: &[u32; 32], warps: usize, latest: u32) {
+        self.noted = *noted;
+        self.clock = latest + 1;
+        let all = self.noted[..warps].iter().min().copied().unwrap_or(latest);
+        self.settled = (all.min(self.ceiling) + 1).saturating_sub(self.begin);
+    }
+
+    /// Whether whatever happened at a clock is ordered before what it does, whoever did it.
+    #[inline(always)]
+    fn past(&self, clock: u32) -> bool {
+        clock.wrapping_sub(self.begin) < self.settled || clock < self.launch
+    }
+
     #[inline(always)]
     fn ordered(&self, clock: u32, block: u32, warp: u32, thread: (u32, u32)) -> bool {
         if clock < self.launch {
@@ -100,9 +130,13 @@ impl Actor {
 impl Word {
     #[inline(always)]
     fn write_conflict(&self, actor: &Actor, lane: u32, atomic: bool) -> Option<Conflict> {
-        if self.write_clock < actor.launch {
+        if actor.past(self.write_clock) {
             return None;
         }
+        self.late_write_conflict(actor, lane, atomic)
+    }
+
+    fn late_write_conflict(&self, actor: &Actor, lane: u32, atomic: bool) -> Option<Conflict> {
         let (block, warp, by) = (self.write_who >> BLOCK, self.write_who >> 5 & 31, self.write_who & 31);
         let was_atomic = self.write_who & ATOMIC != 0;
         // Atomics order what they stand for between blocks.
@@ -120,9 +154,13 @@ impl Word {
 
     #[inline(always)]
     fn readers_ordered(&self, actor: &Actor, lane: u32) -> bool {
-        if self.readers == 0 || self.read_clock < actor.launch {
+        if self.readers == 0 || actor.past(self.read_clock) {
             return true;
         }
+        self.late_readers_ordered(actor, lane)
+    }
+
+    fn late_readers_ordered(&self, actor: &Actor, lane: u32) -> bool {
         let (block, many) = (self.read_who >> BLOCK, self.read_who & MANY != 0);
         let by = if many { u32::MAX } else { self.read_who & 31 };
         let mut left = self.readers;
@@ -173,16 +211,25 @@ impl Word {
 
     #[inline(always)]
     fn note_reader(&mut self, actor: &Actor, lane: u32) {
-        let warp = 1 << actor.warp;
         let who = actor.block << BLOCK | lane;
-        let same = self.readers == warp && self.read_who == who;
-        let other_block = self.read_who >> BLOCK != actor.block;
-        if same || other_block || self.readers_ordered(actor, lane) {
-            self.readers = warp;
+        let past = self.readers == 0 || actor.past(self.read_clock);
+        if past || (self.readers == 1 << actor.warp && self.read_who == who) {
+            self.readers = 1 << actor.warp;
             self.read_who = who;
             self.read_clock = actor.clock;
         } else {
-            self.readers |= warp;
+            self.note_late_reader(actor, lane);
+        }
+    }
+
+    fn note_late_reader(&mut self, actor: &Actor, lane: u32) {
+        let other_block = self.read_who >> BLOCK != actor.block;
+        if other_block || self.late_readers_ordered(actor, lane) {
+            self.readers = 1 << actor.warp;
+            self.read_who = actor.block << BLOCK | lane;
+            self.read_clock = actor.clock;
+        } else {
+            self.readers |= 1 << actor.warp;
             self.read_who = actor.block << BLOCK | MANY;
             self.read_clock = self.read_clock.max(actor.clock);
         }
@@ -225,6 +272,28 @@ impl Page {
         for word in &mut self.words[first..first + (size >> self.shift)] {
             if let Some(conflict) = word.touch(actor, lane, touch) {
                 return Err(conflict);
+            }
+        }
+        Ok(())
+    }
+
+    /// Touches what 32 lanes have in the page, each `size` bytes, four or more, one after the other.
+    #[inline(always)]
+    pub fn touch_run(
+        &mut self,
+        actor: &Actor,
+        offset: usize,
+        size: usize,
+        touch: Touch,
+    ) -> Result<(), (u32, Conflict)> {
+        let first = offset >> self.shift;
+        let each = size >> self.shift;
+        let words = &mut self.words[first..first + 32 * each];
+        for (lane, words) in words.chunks_exact_mut(each).enumerate() {
+            for word in words {
+                if let Some(conflict) = word.touch(actor, lane as u32, touch) {
+                    return Err((lane as u32, conflict));
+                }
             }
         }
         Ok(())

@@ -23,6 +23,19 @@ impl Reader {
             .map_or(1, |placed| placed.line)
     }
 
+    /// Where the next token begins in the text.
+    pub fn begin(&self) -> usize {
+        self.tokens.get(self.next).map_or(0, |placed| placed.range.0)
+    }
+
+    /// Where the last token that was taken ends in the text.
+    pub fn end(&self) -> usize {
+        self.next
+            .checked_sub(1)
+            .and_then(|last| self.tokens.get(last))
+            .map_or(0, |placed| placed.range.1)
+    }
+
     /// The next token, which stays.
     pub fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.next).map(|placed| &placed.token)
@@ -97,22 +110,24 @@ impl Reader {
         Ok(if condition != 0 { yes } else { no })
     }
 
-    /// Takes a constant expression without comparisons, so that a `>` ends it.
-    pub fn constant_before_bracket(&mut self) -> Result<i64, Refusal> {
-        self.binary(PRODUCT - 1)
+    /// Takes a plain integer: what the assembler wants for sizes and counts.
+    pub fn count(&mut self) -> Result<usize, Refusal> {
+        match self.peek() {
+            Some(Token::Integer(value)) => {
+                let value = usize::try_from(*value).unwrap_or(usize::MAX);
+                self.next += 1;
+                Ok(value)
+            }
+            _ => self.unexpected("a plain integer"),
+        }
     }
 
-    /// Takes `+ a - b …`, what is added to a name, if anything is.
+    /// Takes `+` and a constant, what is added to a name, if anything is. The assembler knows no `-` there.
     pub fn added(&mut self) -> Result<i64, Refusal> {
-        let mut sum = 0i64;
-        loop {
-            if self.eat("+") {
-                sum = sum.wrapping_add(self.binary(PRODUCT)?);
-            } else if self.eat("-") {
-                sum = sum.wrapping_sub(self.binary(PRODUCT)?);
-            } else {
-                return Ok(sum);
-            }
+        if self.eat("+") {
+            self.constant()
+        } else {
+            Ok(0)
         }
     }
 
@@ -174,9 +189,6 @@ const LEVELS: [&[&str]; 10] = [
     &["+", "-"],
     &["*", "/", "%"],
 ];
-
-/// Where products stand in [`LEVELS`].
-const PRODUCT: usize = 9;
 
 fn apply(mark: &str, a: i64, b: i64) -> Option<i64> {
     let shift = u32::try_from(b).ok().filter(|b| *b < 64);

@@ -26,6 +26,8 @@ pub struct Placed {
     pub token: Token,
     /// Its line, from 1.
     pub line: u32,
+    /// Where it begins and ends in the text.
+    pub range: (usize, usize),
 }
 
 const MARKS: [&str; 32] = [
@@ -81,6 +83,7 @@ pub fn tokens(text: &str) -> Result<Vec<Placed>, Refusal> {
             out.push(Placed {
                 token: Token::Text(text[begin..i].to_string()),
                 line,
+                range: (begin - 1, i + 1),
             });
             i += 1;
         } else if begins_word(c) || ((c == b'.' || c == b'%') && begins_word(at(i + 1))) {
@@ -88,16 +91,22 @@ pub fn tokens(text: &str) -> Result<Vec<Placed>, Refusal> {
             out.push(Placed {
                 token: Token::Word(text[i..end].to_string()),
                 line,
+                range: (i, end),
             });
             i = end;
         } else if c.is_ascii_digit() {
             let (token, end) = number(text, i).map_err(|what| Refusal::new(line, what))?;
-            out.push(Placed { token, line });
+            out.push(Placed {
+                token,
+                line,
+                range: (i, end),
+            });
             i = end;
         } else if let Some(mark) = MARKS.iter().find(|mark| text[i..].starts_with(**mark)) {
             out.push(Placed {
                 token: Token::Mark(mark),
                 line,
+                range: (i, i + mark.len()),
             });
             i += mark.len();
         } else {

@@ -7,6 +7,7 @@ use super::Refusal;
 
 /// Takes an instruction up to its semicolon.
 pub fn instruction(reader: &mut Reader) -> Result<Instruction, Refusal> {
+    let begin = reader.begin();
     let guard = if reader.eat("@") {
         let not = reader.eat("!");
         Some((reader.word()?, not))
@@ -25,8 +26,10 @@ pub fn instruction(reader: &mut Reader) -> Result<Instruction, Refusal> {
             reader.expect(",")?;
         }
     }
+    let range = (begin, reader.end());
     Ok(Instruction {
         line,
+        range,
         guard,
         name,
         operands,

@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Module, Refusal> {
                 }
             }
             ".address_size" => {
-                let size = reader.constant()?;
+                let size = reader.count()?;
                 if size != 64 {
                     return Err(Refusal::new(
                         line,
@@ -105,7 +105,7 @@ fn variables(
             if reader.eat("]") {
                 count = None;
             } else {
-                count = Some(usize::try_from(reader.constant()?).unwrap_or(0));
+                count = Some(reader.count()?);
                 reader.expect("]")?;
             }
         }
@@ -157,7 +157,7 @@ fn aligned_type(reader: &mut Reader) -> Result<(Option<usize>, Type), Refusal> {
         let line = reader.line();
         let word = reader.word()?;
         if word == ".align" {
-            let value = usize::try_from(reader.constant()?).unwrap_or(0);
+            let value = reader.count()?;
             if !value.is_power_of_two() {
                 return Err(Refusal::new(line, "an alignment is a power of two"));
             }
@@ -236,7 +236,7 @@ fn parameter(reader: &mut Reader) -> Result<Parameter, Refusal> {
     // `.ptr .global .align n` says what a pointer points to.
     while name.starts_with('.') {
         if name == ".align" {
-            reader.constant()?;
+            reader.count()?;
         } else if !matches!(name.as_str(), ".ptr" | ".global" | ".shared" | ".const") {
             return Err(Refusal::new(line, format!("`{name}` is not known of a parameter")));
         }
@@ -244,7 +244,7 @@ fn parameter(reader: &mut Reader) -> Result<Parameter, Refusal> {
     }
     let mut bytes = kind.bytes();
     if reader.eat("[") {
-        bytes *= usize::try_from(reader.constant()?).unwrap_or(0);
+        bytes *= reader.count()?;
         reader.expect("]")?;
     }
     let align = align.take().unwrap_or(kind.bytes());
@@ -264,7 +264,7 @@ fn limit(reader: &mut Reader, limits: &mut Limits) -> Result<(), Refusal> {
     }
     let mut product = 1u32;
     loop {
-        product = product.saturating_mul(u32::try_from(reader.constant()?).unwrap_or(0));
+        product = product.saturating_mul(u32::try_from(reader.count()?).unwrap_or(u32::MAX));
         if !reader.eat(",") {
             break;
         }
@@ -330,7 +330,7 @@ fn registers(reader: &mut Reader, line: u32) -> Result<Item, Refusal> {
     loop {
         let name = reader.word()?;
         let count = if reader.eat("<") {
-            let count = u32::try_from(reader.constant_before_bracket()?).unwrap_or(0);
+            let count = u32::try_from(reader.count()?).unwrap_or(u32::MAX);
             reader.expect(">")?;
             Some(count)
         } else {

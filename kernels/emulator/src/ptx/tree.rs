@@ -107,6 +107,8 @@ pub enum Operand {
 pub struct Instruction {
     /// Its line, from 1.
     pub line: u32,
+    /// Where it begins and ends in the text.
+    pub range: (usize, usize),
     /// The predicate on which it runs, and whether that must be false.
     pub guard: Option<(String, bool)>,
     /// What it does, and everything joined by dots.

@@ -1,10 +1,12 @@
 //! Loads, stores and atomics of a warp.
 
+use super::reach::Reach;
 use super::trap::{lanes_of, trap, Outcome};
 use super::warp::Warp;
-use super::world::{race, unreadable, World};
+use super::world::World;
+use crate::lanes::{Words, LANES};
 use crate::memory::race::Touch;
-use crate::op::{Access, Atomic, AtomicAccess, Manner, Place, Space};
+use crate::op::{Access, Atomic, AtomicAccess, Manner, Place, Slot, Space};
 
 /// A narrow value in a register of `extend` bits, its sign above it.
 #[inline(always)]
@@ -27,64 +29,26 @@ pub fn parameter(bytes: &[u8], at: u16, width: u8, extend: Option<u8>) -> u64 {
     extended(u64::from_le_bytes(value), width, extend)
 }
 
-/// Refuses an address that is not a multiple of the access.
-#[inline(always)]
-pub fn align(world: &World<'_>, space: Space, lane: u32, address: u64, size: usize) -> Outcome {
-    if address & (size as u64 - 1) == 0 {
-        Ok(())
-    } else {
-        trap(
-            lane,
-            format!(
-                "misaligned: 0x{address:x} is not a multiple of {size}: {}",
-                world.describe(space, address)
-            ),
-        )
+/// Word `part` of every lane's `SIZE` bytes, which follow each other.
+fn gather<const SIZE: usize>(words: &mut Words, data: &[u8], part: usize) {
+    for (word, bytes) in words.iter_mut().zip(data.chunks_exact(SIZE)) {
+        let bytes = &bytes[4 * part..4 * part + 4];
+        *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+}
+
+/// Writes word `part` of every lane's `SIZE` bytes, which follow each other.
+fn scatter<const SIZE: usize>(words: &Words, data: &mut [u8], part: usize) {
+    for (word, bytes) in words.iter().zip(data.chunks_exact_mut(SIZE)) {
+        bytes[4 * part..4 * part + 4].copy_from_slice(&word.to_le_bytes());
     }
 }
 
 impl Warp {
-    /// Checks one lane's access, and remembers it: where it is in its region.
-    #[inline(always)]
-    pub fn check(
-        &self,
-        world: &mut World<'_>,
-        space: Space,
-        (lane, address, size): (u32, u64, usize),
-        touch: Touch,
-        reads: bool,
-    ) -> Outcome {
-        if !world.sanitize {
-            return Ok(());
-        }
-        let home = self.home;
-        let (region, offset) = match world.locate(space, home, address, size) {
-            Ok(found) => found,
-            Err(what) => return trap(lane, what),
-        };
-        if reads {
-            if let Err(why) = region.readable(offset, size) {
-                return trap(lane, unreadable(why, offset, address, |at| world.describe(space, at)));
-            }
-        } else if space == Space::Shared && region.pending(offset, size) {
-            let why = crate::memory::region::Unreadable::Pending(offset);
-            return trap(lane, unreadable(why, offset, address, |at| world.describe(space, at)));
-        }
-        if let Err(conflict) = region.touch(&self.actor, lane, offset, size, touch) {
-            return trap(
-                lane,
-                race(touch, conflict, self.actor.block, &world.describe(space, address)),
-            );
-        }
-        Ok(())
-    }
-
     /// `ld`.
     pub fn load(&mut self, world: &mut World<'_>, access: &Access, mask: u32) -> Outcome {
         let addresses = self.addresses(world.kernel, mask, &access.place, access.space)?;
         let (width, count) = (access.width as usize, access.count as usize);
-        let size = width * count;
-        self.regard(world, access.space);
         let touch = match access.manner {
             Manner::Plain => Touch::Read,
             Manner::Atomic | Manner::Acquire => {
@@ -93,19 +57,40 @@ impl Warp {
                 Touch::AtomicRead
             }
         };
-        for lane in lanes_of(mask) {
-            let address = addresses[lane as usize];
-            align(world, access.space, lane, address, size)?;
-            self.check(world, access.space, (lane, address, size), touch, true)?;
-            let (region, offset) = match world.locate(access.space, self.home, address, size) {
-                Ok(found) => found,
-                Err(what) => return trap(lane, what),
-            };
+        let size = width * count;
+        let reach = Reach {
+            space: access.space,
+            size,
+            touch,
+            reads: true,
+        };
+        self.reach(world, reach, &addresses, mask, |warp, region, mask, offsets| {
             for (i, slot) in access.slots[..count].iter().enumerate() {
-                let value = region.load(offset + i * width, access.width);
-                self.put(*slot, lane, extended(value, access.width, access.extend));
+                match (slot, width) {
+                    (Slot::Word(reg), 4) if offsets.run => {
+                        let words = &mut warp.words[*reg as usize];
+                        let data = &region.data[offsets.at[0]..offsets.at[0] + LANES * size];
+                        match count {
+                            1 => gather::<4>(words, data, i),
+                            2 => gather::<8>(words, data, i),
+                            _ => gather::<16>(words, data, i),
+                        }
+                    }
+                    (Slot::Word(reg), 4) => {
+                        let words = &mut warp.words[*reg as usize];
+                        for lane in lanes_of(mask) {
+                            words[lane as usize] = region.word(offsets.of(lane) + i * 4);
+                        }
+                    }
+                    _ => {
+                        for lane in lanes_of(mask) {
+                            let value = region.load(offsets.of(lane) + i * width, access.width);
+                            warp.put(*slot, lane, extended(value, access.width, access.extend));
+                        }
+                    }
+                }
             }
-        }
+        })?;
         for slot in &access.slots[..count] {
             self.set(*slot, mask);
         }
@@ -116,8 +101,6 @@ impl Warp {
     pub fn store(&mut self, world: &mut World<'_>, access: &Access, mask: u32) -> Outcome {
         let addresses = self.addresses(world.kernel, mask, &access.place, access.space)?;
         let (width, count) = (access.width as usize, access.count as usize);
-        let size = width * count;
-        self.regard(world, access.space);
         for slot in &access.slots[..count] {
             self.need(world.kernel, mask, *slot)?;
         }
@@ -126,53 +109,65 @@ impl Warp {
         } else {
             Touch::AtomicWrite
         };
-        for lane in lanes_of(mask) {
-            let address = addresses[lane as usize];
-            align(world, access.space, lane, address, size)?;
-            self.check(world, access.space, (lane, address, size), touch, false)?;
-            let (region, offset) = match world.locate(access.space, self.home, address, size) {
-                Ok(found) => found,
-                Err(what) => return trap(lane, what),
-            };
+        let size = width * count;
+        let reach = Reach {
+            space: access.space,
+            size,
+            touch,
+            reads: false,
+        };
+        self.reach(world, reach, &addresses, mask, |warp, region, mask, offsets| {
             for (i, slot) in access.slots[..count].iter().enumerate() {
-                region.store(offset + i * width, access.width, self.get(*slot, lane));
+                if let (Slot::Word(reg), 4, true) = (slot, width, offsets.run) {
+                    let words = &warp.words[*reg as usize];
+                    let data = &mut region.data[offsets.at[0]..offsets.at[0] + LANES * size];
+                    match count {
+                        1 => scatter::<4>(words, data, i),
+                        2 => scatter::<8>(words, data, i),
+                        _ => scatter::<16>(words, data, i),
+                    }
+                    continue;
+                }
+                for lane in lanes_of(mask) {
+                    region.store(offsets.of(lane) + i * width, access.width, warp.get(*slot, lane));
+                }
             }
-            region.written(offset, size);
-        }
-        Ok(())
+            region.written_by(mask, offsets, size);
+        })
     }
 
     /// `atom` and `red`, lane after lane.
     pub fn atomic(&mut self, world: &mut World<'_>, access: &AtomicAccess, mask: u32) -> Outcome {
         let addresses = self.addresses(world.kernel, mask, &access.place, access.space)?;
-        let size = access.width as usize;
-        self.regard(world, access.space);
         self.polled = true;
         world.acquired |= access.acquire;
         for slot in access.operands {
             self.need(world.kernel, mask, slot)?;
         }
-        for lane in lanes_of(mask) {
-            let address = addresses[lane as usize];
-            align(world, access.space, lane, address, size)?;
-            self.check(world, access.space, (lane, address, size), Touch::AtomicWrite, true)?;
-            let (region, offset) = match world.locate(access.space, self.home, address, size) {
-                Ok(found) => found,
-                Err(what) => return trap(lane, what),
-            };
-            let old = region.load(offset, access.width);
-            let [first, second] = access.operands.map(|slot| self.get(slot, lane));
-            let new = match access.atomic {
-                Atomic::Combine(f) => f(old, first),
-                Atomic::CompareAndSwap if old == first => second,
-                Atomic::CompareAndSwap => old,
-            };
-            region.store(offset, access.width, new);
-            region.written(offset, size);
-            if let Some(slot) = access.destination {
-                self.put(slot, lane, old);
+        let size = access.width as usize;
+        let reach = Reach {
+            space: access.space,
+            size,
+            touch: Touch::AtomicWrite,
+            reads: true,
+        };
+        self.reach(world, reach, &addresses, mask, |warp, region, mask, offsets| {
+            for lane in lanes_of(mask) {
+                let offset = offsets.of(lane);
+                let old = region.load(offset, access.width);
+                let [first, second] = access.operands.map(|slot| warp.get(slot, lane));
+                let new = match access.atomic {
+                    Atomic::Combine(f) => f(old, first),
+                    Atomic::CompareAndSwap if old == first => second,
+                    Atomic::CompareAndSwap => old,
+                };
+                region.store(offset, access.width, new);
+                region.written(offset, size);
+                if let Some(slot) = access.destination {
+                    warp.put(slot, lane, old);
+                }
             }
-        }
+        })?;
         if let Some(slot) = access.destination {
             self.set(slot, mask);
         }

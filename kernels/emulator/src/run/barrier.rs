@@ -30,6 +30,7 @@ impl Barrier {
     /// Lets everybody go who waits.
     pub fn open(&mut self, warps: &mut [Warp]) {
         let came = std::mem::take(&mut self.came);
+        let count = warps.len();
         let members = || (0..32usize).filter(|warp| came >> warp & 1 == 1);
         let latest = members().map(|warp| warps[warp].actor.clock).max().unwrap_or(0);
         let mut noted = [0u32; 32];
@@ -43,8 +44,7 @@ impl Barrier {
         }
         for warp in members() {
             let warp = &mut warps[warp];
-            warp.actor.noted = noted;
-            warp.actor.clock = latest + 1;
+            warp.actor.meet(&noted, count, latest);
             warp.state = State::Ready;
         }
     }
@@ -83,8 +83,8 @@ impl ClusterBarrier {
         let latest = warps().map(|warp| warp.actor.clock).max().unwrap_or(0);
         self.passed += 1;
         for warp in cluster.iter_mut().flat_map(|block| &mut block.warps) {
-            warp.actor.clock = latest + 1;
-            warp.actor.noted = [latest; 32];
+            warp.actor.ceiling = latest;
+            warp.actor.meet(&[latest; 32], 32, latest);
             warp.joined = latest;
             if warp.state == State::Cluster {
                 warp.state = State::Ready;

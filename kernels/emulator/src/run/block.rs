@@ -95,14 +95,14 @@ impl Block {
     }
 
     /// All threads at the first step.
-    pub fn begin(&mut self, world: &mut World<'_>, shape: &Shape, at: [u32; 3], clock: u32) {
+    pub fn begin(&mut self, world: &mut World<'_>, shape: &Shape, at: [u32; 3], clocks: (u32, u32)) {
         let kernel = world.kernel;
         let number = shape.number(at) % crate::memory::race::BLOCKS;
         self.coordinates = at;
         self.barriers = [Barrier::default(); 16];
         for (index, warp) in self.warps.iter_mut().enumerate() {
             let index = index as u32;
-            warp.begin(kernel, shape.threads - index * 32, number, clock, world.sanitize);
+            warp.begin(world, shape.threads - index * 32, number, clocks);
             for (special, slot) in &kernel.specials {
                 for lane in 0..32 {
                     warp.put(*slot, lane, u64::from(shape.special(*special, at, index, lane)));

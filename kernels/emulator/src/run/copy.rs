@@ -1,35 +1,38 @@
 //! Asynchronous copies: what is read at once lies in shared memory only after a wait, and until then nobody may look.
 
-use super::access::align;
+use super::reach::Reach;
 use super::trap::{lanes_of, trap, Outcome};
 use super::warp::Warp;
 use super::world::World;
+use crate::lanes::{Longs, Words, LANES};
 use crate::memory::race::Touch;
 use crate::op::{AsyncCopy, Space};
 
-/// A copy that is not complete.
+/// Copies that lanes began together and that are not complete.
 #[derive(Debug, Clone)]
-struct Copy {
-    lane: u32,
-    group: u32,
-    to: u64,
-    bytes: u8,
-    data: [u8; 16],
+struct Batch {
+    /// The lanes.
+    mask: u32,
+    /// The group of each.
+    groups: [u32; LANES],
+    to: Longs,
+    bytes: usize,
+    data: [[u8; 16]; LANES],
 }
 
 /// The copies of a warp that are not complete.
 #[derive(Debug, Clone, Default)]
 pub struct Copies {
-    pending: Vec<Copy>,
+    pending: Vec<Batch>,
     /// The group of each lane that is not committed.
-    groups: [u32; 32],
+    groups: [u32; LANES],
 }
 
 impl Copies {
     /// None.
     pub fn clear(&mut self) {
         self.pending.clear();
-        self.groups = [0; 32];
+        self.groups = [0; LANES];
     }
 
     /// What these lanes copied since the last time is a group.
@@ -45,87 +48,121 @@ impl Warp {
     pub fn copy(&mut self, world: &mut World<'_>, copy: &AsyncCopy, mask: u32) -> Outcome {
         let to = self.addresses(world.kernel, mask, &copy.to, Space::Shared)?;
         let from = self.addresses(world.kernel, mask, &copy.from, Space::Global)?;
-        if let Some(read) = copy.read {
-            self.need_words(world.kernel, mask, [read])?;
-        }
         let bytes = copy.bytes as usize;
-        for lane in lanes_of(mask) {
-            let (to, from) = (to[lane as usize], from[lane as usize]);
-            let read = copy
-                .read
-                .map_or(bytes, |read| self.words[read as usize][lane as usize] as usize);
-            if read > bytes {
-                return trap(lane, format!("{read} bytes are read of {bytes}"));
+        let mut data = [[0u8; 16]; LANES];
+        match copy.read {
+            None => self.fetch(world, mask, &from, bytes, &mut data)?,
+            Some(read) => {
+                self.need_words(world.kernel, mask, [read])?;
+                let read = self.words[read as usize];
+                self.fetch_parts(world, mask, &from, (bytes, &read), &mut data)?;
             }
-            align(world, Space::Shared, lane, to, bytes)?;
-            align(world, Space::Global, lane, from, bytes)?;
-            let mut data = [0; 16];
-            self.fetch(world, lane, from, &mut data[..read])?;
-            self.regard(world, Space::Shared);
-            self.check(world, Space::Shared, (lane, to, bytes), Touch::Write, false)?;
-            match world.locate(Space::Shared, self.home, to, bytes) {
-                Ok((region, offset)) => region.promise(offset, bytes),
-                Err(what) => return trap(lane, what),
-            }
-            let group = self.copies.groups[lane as usize];
-            self.copies.pending.push(Copy {
-                lane,
-                group,
-                to,
-                bytes: copy.bytes,
-                data,
-            });
         }
+        let reach = Reach {
+            space: Space::Shared,
+            size: bytes,
+            touch: Touch::Write,
+            reads: false,
+        };
+        self.reach(world, reach, &to, mask, |_, region, mask, offsets| {
+            for lane in lanes_of(mask) {
+                region.promise(offsets.of(lane), bytes);
+            }
+        })?;
+        self.copies.pending.push(Batch {
+            mask,
+            groups: self.copies.groups,
+            to,
+            bytes,
+            data,
+        });
         Ok(())
     }
 
-    /// Reads from global memory.
-    fn fetch(&mut self, world: &mut World<'_>, lane: u32, from: u64, data: &mut [u8]) -> Outcome {
-        if data.is_empty() {
-            return Ok(());
-        }
-        self.regard(world, Space::Global);
-        if data.len().is_power_of_two() {
-            self.check(world, Space::Global, (lane, from, data.len()), Touch::Read, true)?;
-        } else {
-            for at in 0..data.len() {
-                self.check(world, Space::Global, (lane, from + at as u64, 1), Touch::Read, true)?;
+    /// Reads as many bytes in all these lanes.
+    fn fetch(
+        &mut self,
+        world: &mut World<'_>,
+        mask: u32,
+        from: &Longs,
+        bytes: usize,
+        data: &mut [[u8; 16]; LANES],
+    ) -> Outcome {
+        let reach = Reach {
+            space: Space::Global,
+            size: bytes,
+            touch: Touch::Read,
+            reads: true,
+        };
+        self.reach(world, reach, from, mask, |_, region, mask, offsets| {
+            for lane in lanes_of(mask) {
+                let offset = offsets.of(lane);
+                data[lane as usize][..bytes].copy_from_slice(&region.data[offset..offset + bytes]);
+            }
+        })
+    }
+
+    /// Reads up to so many bytes, as each lane says; the others are zeros, and lie anywhere.
+    fn fetch_parts(
+        &mut self,
+        world: &mut World<'_>,
+        mask: u32,
+        from: &Longs,
+        (bytes, read): (usize, &Words),
+        data: &mut [[u8; 16]; LANES],
+    ) -> Outcome {
+        let mut whole = 0;
+        for lane in lanes_of(mask) {
+            let (address, read) = (from[lane as usize], read[lane as usize] as usize);
+            if read > bytes {
+                return trap(lane, format!("{read} bytes are read of {bytes}"));
+            }
+            if address % bytes as u64 != 0 {
+                return trap(lane, format!("misaligned: 0x{address:x} is not a multiple of {bytes}"));
+            }
+            whole |= u32::from(read == bytes) << lane;
+            for byte in (0..read).filter(|_| read < bytes) {
+                let mut one = [[0; 16]; LANES];
+                self.fetch(world, 1 << lane, &[address + byte as u64; LANES], 1, &mut one)?;
+                data[lane as usize][byte] = one[lane as usize][0];
             }
         }
-        match world.locate(Space::Global, self.home, from, data.len()) {
-            Ok((region, offset)) => data.copy_from_slice(&region.data[offset..offset + data.len()]),
-            Err(what) => return trap(lane, what),
+        if whole == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.fetch(world, whole, from, bytes, data)
     }
 
     /// Completes all but the last `count` groups of these lanes, or everything.
     pub fn wait(&mut self, world: &mut World<'_>, mask: u32, count: Option<u32>) -> Outcome {
-        self.regard(world, Space::Shared);
         let mut pending = std::mem::take(&mut self.copies.pending);
-        let mut kept = 0;
-        for i in 0..pending.len() {
-            let copy = &pending[i];
-            let waited = mask >> copy.lane & 1 == 1;
-            let complete =
-                waited && count.is_none_or(|count| copy.group + count < self.copies.groups[copy.lane as usize]);
-            if !complete {
-                pending.swap(kept, i);
-                kept += 1;
+        for batch in &mut pending {
+            let mut complete = 0;
+            for lane in lanes_of(mask & batch.mask) {
+                let (group, last) = (batch.groups[lane as usize], self.copies.groups[lane as usize]);
+                complete |= u32::from(count.is_none_or(|count| group + count < last)) << lane;
+            }
+            if complete == 0 {
                 continue;
             }
-            let bytes = copy.bytes as usize;
-            match world.locate(Space::Shared, self.home, copy.to, bytes) {
-                Ok((region, offset)) => {
-                    region.write(offset, &copy.data[..bytes]);
-                    if world.sanitize {
-                        self.check(world, Space::Shared, (copy.lane, copy.to, bytes), Touch::Write, false)?;
-                    }
+            batch.mask &= !complete;
+            let (bytes, data) = (batch.bytes, &batch.data);
+            world.complete(self.home, complete, &batch.to, bytes);
+            // From now on it is these threads that wrote them, now.
+            let reach = Reach {
+                space: Space::Shared,
+                size: bytes,
+                touch: Touch::Write,
+                reads: false,
+            };
+            self.reach(world, reach, &batch.to, complete, |_, region, mask, offsets| {
+                for lane in lanes_of(mask) {
+                    let offset = offsets.of(lane);
+                    region.data[offset..offset + bytes].copy_from_slice(&data[lane as usize][..bytes]);
                 }
-                Err(what) => return trap(copy.lane, what),
-            }
+            })?;
         }
-        pending.truncate(kept);
+        pending.retain(|batch| batch.mask != 0);
         self.copies.pending = pending;
         Ok(())
     }

@@ -150,7 +150,7 @@ impl Run<'_> {
                     number / shape.grid[0] / shape.grid[1],
                 ];
                 world.shared[i].forget();
-                block.begin(&mut world, shape, at, launch);
+                block.begin(&mut world, shape, at, (launch, *clock));
                 random.permute(&mut block.order);
             }
             self.group(&mut world, &mut blocks, &mut random)?;

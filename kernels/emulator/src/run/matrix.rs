@@ -1,7 +1,7 @@
 //! `ldmatrix` and `mma`.
 
-use super::access::align;
-use super::trap::{trap, Outcome};
+use super::reach::Reach;
+use super::trap::{lanes_of, Outcome};
 use super::warp::Warp;
 use super::world::World;
 use crate::lanes::half::half_to_single;
@@ -28,23 +28,21 @@ impl Warp {
         let count = count as usize;
         let tellers = u32::MAX >> (32 - 8 * count);
         let addresses = self.addresses(world.kernel, tellers, place, Space::Shared)?;
-        self.regard(world, Space::Shared);
-        let mut out = [[0u32; 32]; 4];
-        for (i, out) in out.iter_mut().enumerate().take(count) {
-            let mut matrix = [[0u16; 8]; 8];
-            for (r, row) in matrix.iter_mut().enumerate() {
-                let lane = 8 * i + r;
-                let address = addresses[lane];
-                align(world, Space::Shared, lane as u32, address, 16)?;
-                self.check(world, Space::Shared, (lane as u32, address, 16), Touch::Read, true)?;
-                match world.locate(Space::Shared, self.home, address, 16) {
-                    Ok((region, offset)) => {
-                        let bytes: [u8; 16] = region.bytes(offset);
-                        *row = std::array::from_fn(|c| u16::from_le_bytes([bytes[2 * c], bytes[2 * c + 1]]));
-                    }
-                    Err(what) => return trap(lane as u32, what),
-                }
+        let mut rows = [[0u16; 8]; 32];
+        let reach = Reach {
+            space: Space::Shared,
+            size: 16,
+            touch: Touch::Read,
+            reads: true,
+        };
+        self.reach(world, reach, &addresses, tellers, |_, region, mask, offsets| {
+            for lane in lanes_of(mask) {
+                let bytes: [u8; 16] = region.bytes(offsets.of(lane));
+                rows[lane as usize] = std::array::from_fn(|c| u16::from_le_bytes([bytes[2 * c], bytes[2 * c + 1]]));
             }
+        })?;
+        let mut out = [[0u32; 32]; 4];
+        for (out, matrix) in out.iter_mut().zip(rows.chunks_exact(8)).take(count) {
             for (lane, out) in out.iter_mut().enumerate() {
                 let (r, c) = (lane / 4, 2 * (lane % 4));
                 let (low, high) = if turned {

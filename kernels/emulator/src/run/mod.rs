@@ -7,6 +7,7 @@ mod collective;
 mod copy;
 pub mod launch;
 mod matrix;
+mod reach;
 mod step;
 mod trap;
 mod warp;

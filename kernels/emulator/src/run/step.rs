@@ -167,11 +167,13 @@ impl Warp {
                     }
                     self.put_longs(*d, mask, &value);
                 }
-                Op::Logic(logic, d, [a, b], reverse) => {
-                    self.need_predicate(kernel, mask, *a)?;
-                    self.need_predicate(kernel, mask, *b)?;
-                    let value = logic.of(self.predicates[*a as usize], self.predicates[*b as usize]);
-                    self.put_predicate(*d, mask, if *reverse { !value } else { value });
+                Op::Logic(logic, d, operands) => {
+                    let mut values = [0; 2];
+                    for (value, (reg, negate)) in values.iter_mut().zip(operands) {
+                        self.need_predicate(kernel, mask, *reg)?;
+                        *value = self.predicates[*reg as usize] ^ if *negate { u32::MAX } else { 0 };
+                    }
+                    self.put_predicate(*d, mask, logic.of(values[0], values[1]));
                 }
                 Op::Convert(conversion, d, a) => {
                     self.need(kernel, mask, *a)?;
@@ -267,7 +269,7 @@ impl Warp {
                 Op::Vote(vote, d, p, negate, members) => {
                     self.vote(world, mask, (*vote, *d), (*p, *negate), *members)?;
                 }
-                Op::ActiveMask(d) => self.put_words(*d, mask, &[self.active; 32]),
+                Op::ActiveMask(d) => self.put_words(*d, mask, &[mask; 32]),
                 Op::Reduce(f, d, a, members) => self.reduce(world, mask, *f, (*d, *a, *members))?,
                 Op::LoadMatrix(place, count, turned, d) => {
                     self.load_matrix(world, mask, place, (*count, *turned), *d)?;

@@ -21,14 +21,4 @@ pub fn trap<T>(lane: u32, what: impl Into<String>) -> Outcome<T> {
     }))
 }
 
-/// The numbers of the lanes of a mask.
-#[inline(always)]
-pub fn lanes_of(mut mask: u32) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        (mask != 0).then(|| {
-            let lane = mask.trailing_zeros();
-            mask &= mask - 1;
-            lane
-        })
-    })
-}
+pub use crate::lanes::lanes_of;

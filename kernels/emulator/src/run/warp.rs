@@ -2,6 +2,7 @@
 
 use super::copy::Copies;
 use super::trap::{trap, Outcome};
+use super::world::World;
 use crate::decode::Kernel;
 use crate::lanes::{Longs, Words, LANES};
 use crate::memory::race::{Actor, Between};
@@ -81,6 +82,9 @@ impl Warp {
             state: State::Done,
             actor: Actor {
                 launch: 0,
+                begin: 0,
+                settled: 0,
+                ceiling: 0,
                 clock: 0,
                 noted: [0; 32],
                 block: 0,
@@ -103,7 +107,8 @@ impl Warp {
     }
 
     /// At the first step, with so many threads, at the clock of the launch.
-    pub fn begin(&mut self, kernel: &Kernel, threads: u32, block: u32, launch: u32, sanitize: bool) {
+    pub fn begin(&mut self, world: &World<'_>, threads: u32, block: u32, (launch, clock): (u32, u32)) {
+        let (kernel, sanitize, clustered) = (world.kernel, world.sanitize, world.cluster > 1);
         let set = if sanitize { 0 } else { ALL };
         self.words_set.fill(set);
         self.longs_set.fill(set);
@@ -117,11 +122,9 @@ impl Warp {
         self.limit = u32::MAX;
         self.others.clear();
         self.state = State::Ready;
-        self.actor.launch = launch;
-        self.actor.clock = launch;
-        self.actor.noted = [launch - 1; 32];
-        self.actor.block = block;
-        self.joined = launch - 1;
+        self.actor.restart(launch, clock, block);
+        self.joined = clock - 1;
+        self.actor.ceiling = if clustered { self.joined } else { u32::MAX - 1 };
         self.came = None;
         self.copies.clear();
         self.polled = false;
@@ -235,11 +238,14 @@ impl Warp {
     #[inline(always)]
     pub fn addresses(&self, kernel: &Kernel, mask: u32, place: &Place, space: Space) -> Outcome<Longs> {
         let offset = place.offset as u64;
-        Ok(match place.base {
-            Base::Zero => [offset; LANES],
+        let mut out = [offset; LANES];
+        match place.base {
+            Base::Zero => {}
             Base::Slot(Slot::Long(reg)) => {
                 self.need_longs(kernel, mask, [reg])?;
-                self.longs[reg as usize].map(|base| base.wrapping_add(offset))
+                for (out, base) in out.iter_mut().zip(&self.longs[reg as usize]) {
+                    *out = base.wrapping_add(offset);
+                }
             }
             Base::Slot(Slot::Word(reg)) => {
                 self.need_words(kernel, mask, [reg])?;
@@ -248,9 +254,12 @@ impl Warp {
                 } else {
                     u64::MAX
                 };
-                self.words[reg as usize].map(|base| u64::from(base).wrapping_add(offset) & wrap)
+                for (out, base) in out.iter_mut().zip(&self.words[reg as usize]) {
+                    *out = u64::from(*base).wrapping_add(offset) & wrap;
+                }
             }
-        })
+        }
+        Ok(out)
     }
 
     /// The other lanes are elsewhere: whoever is least far runs next.

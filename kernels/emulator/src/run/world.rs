@@ -1,6 +1,7 @@
 //! What all warps of a launch share.
 
 use crate::decode::Kernel;
+use crate::lanes::{lanes_of, Longs};
 use crate::memory::global::Global;
 use crate::memory::race::{Conflict, Touch};
 use crate::memory::region::{Region, Unreadable};
@@ -71,6 +72,22 @@ impl World<'_> {
                 let first = block - block % self.cluster as usize;
                 Ok((&mut self.shared[first + rank as usize], offset))
             }
+        }
+    }
+
+    /// Whether `size` bytes lie in one region.
+    #[inline(always)]
+    pub fn within(&mut self, space: Space, block: usize, address: u64, size: usize) -> bool {
+        match space {
+            Space::Global => self.global.within(address, size, &mut self.last),
+            Space::Shared => address < 1 << RANK && address as usize + size <= self.shared[block].data.len(),
+        }
+    }
+
+    /// What asynchronous copies promised of a block's shared memory is there.
+    pub fn complete(&mut self, block: usize, mask: u32, to: &Longs, bytes: usize) {
+        for lane in lanes_of(mask) {
+            self.shared[block].written(to[lane as usize] as usize, bytes);
         }
     }
 

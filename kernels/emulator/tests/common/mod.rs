@@ -157,3 +157,109 @@ impl Setup {
         }
     }
 }
+
+/// Runs an instruction for every tuple of operands and gives what it leaves in `result`. Operands are `%x %y %z %w` of 64
+/// bits, `%a %b %c %d` of 32 (their low halves) and `%ha %hb %hc` of 16; the result is `%l`, `%r` or `%h`, of as many, or
+/// 1 or 0 for the predicate `%p`. `%q` is true for an odd `%w`.
+pub fn apply(instruction: &str, result: &str, operands: &[[u64; 4]]) -> Vec<u64> {
+    let stored = match result {
+        "%l" => "",
+        "%r" => "cvt.u64.u32 %l, %r;",
+        "%h" => "cvt.u64.u16 %l, %h;",
+        "%p" => "selp.u64 %l, 1, 0, %p;",
+        _ => panic!("{result} is not a result"),
+    };
+    let body = format!(
+        ".reg .b64 %x, %y, %z, %w, %l; .reg .b32 %a, %b, %c, %d, %r, %block; .reg .b16 %ha, %hb, %hc, %h; .reg .pred %p, %q;
+        mov.u32 %block, %ctaid.x; mad.lo.u32 %t, %block, 128, %t;
+        setp.ge.u32 %p, %t, {}; @%p ret;
+        mul.wide.u32 %wide, %t, 32; add.u64 %at, %in, %wide;
+        ld.global.v2.b64 {{%x, %y}}, [%at]; ld.global.v2.b64 {{%z, %w}}, [%at+16];
+        cvt.u32.u64 %a, %x; cvt.u32.u64 %b, %y; cvt.u32.u64 %c, %z; cvt.u32.u64 %d, %w;
+        cvt.u16.u32 %ha, %a; cvt.u16.u32 %hb, %b; cvt.u16.u32 %hc, %c;
+        and.b32 %r, %d, 1; setp.ne.u32 %q, %r, 0;
+        {instruction}
+        {stored}
+        mul.wide.u32 %wide, %t, 8; add.u64 %at, %out, %wide;
+        st.global.b64 [%at], %l; ret;",
+        operands.len()
+    );
+    let input: Vec<u8> = operands
+        .iter()
+        .flatten()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let grid = [operands.len().div_ceil(128) as u32, 1, 1];
+    let options = EmulatorOptions {
+        steps: 100_000_000,
+        ..EmulatorOptions::default()
+    };
+    let setup = Setup {
+        options,
+        grid,
+        block: 128,
+        ..Setup::default()
+    };
+    let module = if instruction.contains("bf16") {
+        cluster_module("", &body)
+    } else {
+        module(&body)
+    };
+    let output = setup
+        .run(&module, &input, operands.len() * 8)
+        .unwrap_or_else(|error| panic!("{error}"));
+    output
+        .chunks_exact(8)
+        .map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes")))
+        .collect()
+}
+
+/// All pairs of values, with two more that vary.
+pub fn pairs(values: &[u64]) -> Vec<[u64; 4]> {
+    let mut out = Vec::new();
+    for (i, a) in values.iter().enumerate() {
+        for (j, b) in values.iter().enumerate() {
+            out.push([
+                *a,
+                *b,
+                values[(i + 3 * j + 1) % values.len()],
+                values[(2 * i + j + 2) % values.len()],
+            ]);
+        }
+    }
+    out
+}
+
+/// Checks an instruction against a function of the operands.
+pub fn check(instruction: &str, result: &str, operands: &[[u64; 4]], expected: impl Fn([u64; 4]) -> u64) {
+    for (operands, got) in operands.iter().zip(apply(instruction, result, operands)) {
+        let expected = expected(*operands);
+        assert!(
+            got == expected,
+            "{instruction} of {operands:x?} gives {got:x}, not {expected:x}"
+        );
+    }
+}
+
+/// Integers near everything that matters.
+pub fn integers() -> Vec<u64> {
+    let mut values = vec![
+        0, 1, 2, 3, 5, 7, 31, 32, 33, 63, 64, 65, 100, 0x7fff, 0x8000, 0xffff, 0x1_0000,
+    ];
+    values.extend([
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_ffff,
+        0xffff_fff0,
+        0x1_0000_0000,
+        0x1234_5678_9abc_def0,
+    ]);
+    values.extend([
+        i64::MAX as u64,
+        i64::MIN as u64,
+        u64::MAX,
+        u64::MAX - 1,
+        0xdead_beef_0bad_cafe,
+    ]);
+    values
+}
