@@ -82,6 +82,15 @@ pub struct GeneratedHead<'a, B: Backend + ?Sized> {
     pub output: &'a B::Linear,
 }
 
+/// Two factors: log rates of bin t and unit n get the product of row t of the one and row n of the other.
+#[derive(Debug)]
+pub struct GeneratedHistory<'a, B: Backend + ?Sized> {
+    /// `[T, C]`.
+    pub bins: View<'a, B::Tensor>,
+    /// `[N, C]`.
+    pub units: View<'a, B::Tensor>,
+}
+
 /// Arguments of [`Backend::generate`]: a causal decoder with a prediction memory, each bin fed with the expected counts of
 /// the bin before it, the first with none.
 pub struct Generation<'a, B: Backend + ?Sized> {
@@ -105,8 +114,8 @@ pub struct Generation<'a, B: Backend + ?Sized> {
     pub memory: GeneratedMemory<'a, B>,
     /// The head.
     pub head: GeneratedHead<'a, B>,
-    /// `[T, C]` and `[N, C]`, whose product is added to the log rates.
-    pub history: Option<(View<'a, B::Tensor>, View<'a, B::Tensor>)>,
+    /// What is added to the log rates.
+    pub history: Option<GeneratedHistory<'a, B>>,
     /// Log rates are clamped to ± this.
     pub limit: f32,
     /// `[T·N, 1]`.

@@ -272,7 +272,7 @@ impl<B: Backend> Network<B> {
                 hidden: &weights.head.hidden,
                 output: &weights.head.output,
             },
-            history: session.history.as_ref().map(|history| history.product(plan.bins)),
+            history: session.history.as_ref().map(|history| history.generated(plan.bins)),
             limit: LOG_RATE_LIMIT,
             log_rates: buffers.log_rates.view_mut(),
         };

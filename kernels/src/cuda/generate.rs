@@ -406,9 +406,9 @@ impl<D: Driver> Author<'_, '_, D> {
             m: mine,
             ..whole(head.output, code[1], Target::Shared(raw))
         });
-        let history = self.args.history.map(|(left, right)| {
-            let left = rows(Slice::of(left), t, 1).address;
-            (left, rows(Slice::of(right), first, mine))
+        let history = self.args.history.as_ref().map(|history| {
+            let left = rows(Slice::of(history.bins), t, 1).address;
+            (left, rows(Slice::of(history.units), first, mine))
         });
         self.program.push(Instruction::emit(&Emitting {
             raw,

@@ -279,9 +279,9 @@ impl Driver for Gpu {
         let mut size = launch.parameters.len();
         // The protocol of `extra`: pointer, size, end.
         let mut extra = [
-            1 as *mut c_void,
+            std::ptr::without_provenance_mut(1),
             launch.parameters.as_ptr().cast_mut().cast(),
-            2 as *mut c_void,
+            std::ptr::without_provenance_mut(2),
             (&raw mut size).cast(),
             std::ptr::null_mut(),
         ];
