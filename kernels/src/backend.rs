@@ -9,6 +9,8 @@
 //! - No operation allocates once its largest shape has been seen (see [`Backend::reserve`]).
 //! - Inputs and output of one operation are different tensors: the borrow checker sees to that.
 
+use crate::generation::Generation;
+
 /// Rows `row .. row + rows`, columns `col .. col + cols` of a tensor.
 #[derive(Debug)]
 pub struct View<'a, T> {
@@ -366,6 +368,12 @@ pub trait Backend {
     /// FP32, as in the reference model (an angle of 6e4 rad then has a step of 0.004 rad: exactness means rounding alike);
     /// its sine and cosine are good to FP32 at any angle.
     fn set_rotation(&mut self, rotation: &mut Self::Rotation, first: usize, times: &[f64]);
+    /// What follows, up to and with the next [`download`](Self::download), is the sequence of operations `key`: the same
+    /// operations on the same tensors each time, with other data, row lists and times. A backend may record it the first time
+    /// and repeat it as a whole from then on.
+    fn repeat(&mut self, key: u64) {
+        let _ = key;
+    }
 
     // ---- operations ----------------------------------------------------------------------------------------------
 
@@ -427,4 +435,9 @@ pub trait Backend {
         accumulate: bool,
         out: ViewMut<'_, Self::Tensor>,
     );
+    /// Generates all bins, if the backend can as one operation: see [`Generation`]. False if it did nothing.
+    fn generate(&mut self, args: Generation<'_, Self>) -> bool {
+        let _ = args;
+        false
+    }
 }

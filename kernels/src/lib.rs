@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod cpu;
 pub mod cuda;
+pub mod generation;
 pub mod gradient;
 pub mod philox;
 pub mod reference;

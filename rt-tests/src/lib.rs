@@ -1,6 +1,8 @@
 //! Helpers shared by the tests of this crate: where the data lies, and what happens when it does not.
 
+pub mod breaking;
 pub mod pickler;
+pub mod tiny;
 
 use std::path::{Path, PathBuf};
 

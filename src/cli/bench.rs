@@ -95,7 +95,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, CliError> {
         .map(|(name, decoder)| (name.to_string(), Checkpoint::random(&small(decoder), UNITS, 1)))
         .into(),
     };
-    let options = args.compute.options();
+    let options = args.compute.options()?;
     let mut backend = CpuBackend::new(CpuOptions {
         threads: options.threads,
         ..CpuOptions::default()

@@ -4,7 +4,9 @@ use clap::{Args, ValueEnum};
 use kernels::Precision;
 use serde::Deserialize;
 
-use crate::model::{BackendKind, BuildOptions};
+use kernels::cuda::gpu;
+
+use crate::model::{BackendKind, BuildError, BuildOptions};
 
 /// Storage of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
@@ -29,29 +31,101 @@ impl From<Weights> for Precision {
     }
 }
 
+/// What is asked to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// The first NVIDIA GPU (compute capability 8.0 on), or the CPU where there is none
+    #[default]
+    Auto,
+    /// The CPU
+    Cpu,
+    /// The first NVIDIA GPU, or an error
+    Cuda,
+    /// The plain loops that define every operation; slow
+    Reference,
+}
+
+/// What computes, and with which weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compute {
+    /// What computes.
+    pub backend: BackendKind,
+    /// Storage of the weights.
+    pub precision: Precision,
+    /// Why it is not a GPU, where one was looked for.
+    pub note: Option<String>,
+}
+
+impl Compute {
+    /// Looks for what is asked for. Weights that nobody chose are FP16 on a GPU, whose tensor cores multiply them, and FP32
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// Where a GPU is asked for and there is none, or weights that it does not have.
+    pub fn new(device: Device, weights: Option<Weights>) -> Result<Self, BuildError> {
+        let (backend, note) = match device {
+            Device::Cpu => (BackendKind::Cpu, None),
+            Device::Reference => (BackendKind::Reference, None),
+            Device::Cuda => {
+                gpu::available().map_err(|error| BuildError::Device(error.to_string()))?;
+                (BackendKind::Cuda, None)
+            }
+            Device::Auto if weights == Some(Weights::Bf16) => (BackendKind::Cpu, None),
+            Device::Auto => match gpu::available() {
+                Ok(()) => (BackendKind::Cuda, None),
+                Err(error) => (BackendKind::Cpu, Some(format!("{error}; the CPU computes"))),
+            },
+        };
+        let precision = match (weights, backend) {
+            (Some(Weights::Bf16), BackendKind::Cuda) => return Err(BuildError::Bf16OnCuda),
+            (Some(weights), _) => weights.into(),
+            (None, BackendKind::Cuda) => Precision::F16,
+            (None, _) => Precision::F32,
+        };
+        Ok(Compute {
+            backend,
+            precision,
+            note,
+        })
+    }
+
+    /// Says on standard error why it is not a GPU, if one was looked for.
+    pub fn tell(&self) {
+        if let Some(note) = &self.note {
+            eprintln!("device: {note}");
+        }
+    }
+}
+
 /// What computes.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// What computes: the fast CPU implementation, or the plain loops that define every operation
+    /// What computes
     #[arg(long, value_enum, default_value_t)]
-    pub backend: BackendKind,
-    /// Storage of the weights; f16 and bf16 are smaller and change the numbers slightly
-    #[arg(long, value_enum, default_value_t)]
-    pub weights: Weights,
+    pub device: Device,
+    /// Storage of the weights; f16 and bf16 are smaller and change the numbers slightly [default: f16 on a GPU, else f32]
+    #[arg(long, value_enum)]
+    pub weights: Option<Weights>,
     /// Threads of the CPU backend [default: 2, or 1 on a single core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }
 
 impl ComputeArgs {
-    /// As options for building a network.
-    pub fn options(&self) -> BuildOptions {
+    /// As options for building a network; says on standard error why it is not a GPU, if one was looked for.
+    ///
+    /// # Errors
+    /// As [`Compute::new`].
+    pub fn options(&self) -> Result<BuildOptions, BuildError> {
+        let compute = Compute::new(self.device, self.weights)?;
+        compute.tell();
         let defaults = BuildOptions::default();
-        BuildOptions {
-            backend: self.backend,
-            precision: self.weights.into(),
+        Ok(BuildOptions {
+            backend: compute.backend,
+            precision: compute.precision,
             threads: self.threads.unwrap_or(defaults.threads),
             ..defaults
-        }
+        })
     }
 }

@@ -86,7 +86,7 @@ impl Setup {
         let units = Units::new(args, checkpoint.as_ref(), &recording)?;
         let network = match (&checkpoint, &units.matched) {
             (Some(checkpoint), Some(matched)) => {
-                let mut options = args.compute.options();
+                let mut options = args.compute.options()?;
                 options.bins = args.horizon_bins;
                 Some(build(checkpoint, &matched.rows, &options)?)
             }

@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-pub use compute::{ComputeArgs, Weights};
+pub use compute::{Compute, ComputeArgs, Device, Weights};
 pub use error::CliError;
 
 /// NeuroHorizon: live spikes in, predicted spike counts of every unit out, within a deadline.

@@ -11,10 +11,9 @@ use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_source::{build_replay, build_simulation, population, BuiltSource};
-use super::{CliError, Weights};
+use super::{CliError, Device, Weights};
 use crate::data::Position;
 use crate::evaluate::oracle::{score, OracleWindows};
-use crate::model::BackendKind;
 use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
 
 /// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
@@ -55,7 +54,7 @@ pub struct RunArgs {
     pub horizon_bins: Option<usize>,
     /// What computes the model.
     #[arg(long)]
-    pub backend: Option<BackendKind>,
+    pub device: Option<Device>,
     /// Precision of the weights.
     #[arg(long)]
     pub weights: Option<Weights>,
@@ -119,8 +118,8 @@ impl RunArgs {
         file.model.checkpoint = self.checkpoint.clone().or(file.model.checkpoint.take());
         replace(&mut file.model.threads, &self.threads);
         file.model.horizon_bins = self.horizon_bins.or(file.model.horizon_bins);
-        replace(&mut file.model.backend, &self.backend);
-        replace(&mut file.model.weights, &self.weights);
+        replace(&mut file.model.device, &self.device);
+        file.model.weights = self.weights.or(file.model.weights);
         replace(&mut file.publish.endpoint, &self.endpoint);
         replace(&mut file.publish.latest_endpoint, &self.latest_endpoint);
         replace(&mut file.publish.wait_for_subscriber_s, &self.wait_for_subscriber);

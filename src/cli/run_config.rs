@@ -6,10 +6,9 @@ use std::str::FromStr;
 use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
 
-use super::{CliError, Weights};
+use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
-use crate::model::BackendKind;
 
 /// A whole configuration: exactly one of `replay` and `simulate`.
 #[derive(Clone, Debug, Deserialize)]
@@ -106,9 +105,11 @@ pub struct ModelSection {
     /// Which of the checkpoint's sessions the source's units are of, where it knows several.
     pub session: Option<String>,
     /// What computes it.
-    pub backend: BackendKind,
-    /// In which precision its weights are held.
-    pub weights: Weights,
+    pub device: Device,
+    /// How long a GPU's answer may take, ms, before the CPU takes over.
+    pub device_patience_ms: f64,
+    /// In which precision its weights are held; without it FP16 on a GPU, FP32 elsewhere.
+    pub weights: Option<Weights>,
     /// Threads that compute it.
     pub threads: usize,
     /// Cores that they are pinned to, the decode thread to the first; without it the system places them.
@@ -128,8 +129,9 @@ impl Default for ModelSection {
         Self {
             checkpoint: None,
             session: None,
-            backend: BackendKind::Cpu,
-            weights: Weights::F32,
+            device: Device::Auto,
+            device_patience_ms: 50.0,
+            weights: None,
             threads: 2,
             cores: None,
             bin_ms: 20.0,

@@ -1,8 +1,10 @@
 //! From the configuration to a predictor.
 
+use std::time::Duration;
+
 use super::run_config::{ms_to_ns, ModelSection};
 use super::run_source::BuiltSource;
-use super::CliError;
+use super::{CliError, Compute};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::{BuildOptions, UnitMatch};
 use crate::pipeline::network::NetworkPredictor;
@@ -63,9 +65,12 @@ pub fn build_predictor(
 
 fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
     let ids = source.source.unit_ids();
+    let compute = Compute::new(section.device, section.weights)?;
+    compute.tell();
     let options = BuildOptions {
-        backend: section.backend,
-        precision: section.weights.into(),
+        backend: compute.backend,
+        precision: compute.precision,
+        patience: Duration::from_nanos(ms_to_ns("model.device_patience_ms", section.device_patience_ms, 1.0)? as u64),
         threads: section.threads,
         cores: section.cores.clone(),
         bins: section.horizon_bins,

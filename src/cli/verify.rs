@@ -15,7 +15,7 @@ use crate::evaluate::conformance::{cases, check, CaseReport, Tolerance};
 /// checkpoint on the inputs and prints the largest differences. Exits with 1 if any is beyond the tolerance.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  neurohorizon verify rt-tests/golden\n  \
-                        neurohorizon verify my-cases --backend reference --weights f16 --json")]
+                        neurohorizon verify my-cases --device reference --weights f16 --json")]
 pub struct VerifyArgs {
     /// Folder with the pairs
     folder: PathBuf,
@@ -37,7 +37,7 @@ struct Report {
 
 /// Runs the subcommand.
 pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
-    let options = args.compute.options();
+    let options = args.compute.options()?;
     let tolerance = Tolerance::of(options.precision);
     let names = cases(&args.folder)?;
     if !args.json {
@@ -61,7 +61,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     let ok = reports.iter().all(|report| report.ok);
     if args.json {
         print_json(&Report {
-            backend: format!("{:?} {:?}", args.compute.backend, args.compute.weights).to_lowercase(),
+            backend: format!("{:?} {:?}", options.backend, options.precision).to_lowercase(),
             tolerance,
             cases: reports,
             ok,

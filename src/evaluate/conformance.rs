@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::model::checkpoint::{Checkpoint, CheckpointError};
-use crate::model::{build, BuildError, BuildOptions, UnitMatch};
+use crate::model::{build, BuildError, BuildOptions, Inference, UnitMatch};
 
 /// Largest absolute difference of log rates, and relative one of latents, that passes.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -171,9 +171,23 @@ pub fn cases(folder: &Path) -> Result<Vec<String>, ConformanceError> {
     Ok(names)
 }
 
+/// What makes a network from a checkpoint, rows of its units, and options.
+pub type Builder<'a> = dyn Fn(&Checkpoint, &[usize], &BuildOptions) -> Result<Box<dyn Inference>, BuildError> + 'a;
+
 /// Runs one case; what keeps it from running is part of the report.
 pub fn check(folder: &Path, name: &str, options: &BuildOptions, tolerance: Tolerance) -> CaseReport {
-    match compare(folder, name, options) {
+    check_on(folder, name, options, tolerance, &build)
+}
+
+/// [`check`] of networks that are made by `builder`.
+pub fn check_on(
+    folder: &Path,
+    name: &str,
+    options: &BuildOptions,
+    tolerance: Tolerance,
+    builder: &Builder<'_>,
+) -> CaseReport {
+    match compare(folder, name, options, builder) {
         Ok((teacher_forced, generated, latents)) => CaseReport {
             name: name.to_string(),
             teacher_forced_max_abs: Some(teacher_forced),
@@ -194,7 +208,12 @@ pub fn check(folder: &Path, name: &str, options: &BuildOptions, tolerance: Toler
 }
 
 /// Largest differences: teacher-forced log rates, generated log rates, latents.
-fn compare(folder: &Path, name: &str, options: &BuildOptions) -> Result<(f32, f32, f32), ConformanceError> {
+fn compare(
+    folder: &Path,
+    name: &str,
+    options: &BuildOptions,
+    builder: &Builder<'_>,
+) -> Result<(f32, f32, f32), ConformanceError> {
     let checkpoint = Checkpoint::load(&folder.join(format!("{name}.ckpt")))?;
     let path = folder.join(format!("{name}.safetensors"));
     let expected = Expected::read(&path)?;
@@ -223,7 +242,7 @@ fn compare(folder: &Path, name: &str, options: &BuildOptions) -> Result<(f32, f3
         max_spikes: times.len().max(1),
         ..options.clone()
     };
-    let mut network = build(&checkpoint, &units.rows, &options)?;
+    let mut network = builder(&checkpoint, &units.rows, &options)?;
     let outputs = network.plan().bins * rows.len();
     let (latents, dim) = network.latent_shape();
     for (name, found, wanted) in [

@@ -43,12 +43,8 @@ pub fn predict_window(
             .iter()
             .map(|&time| (time - start_ns) as f64 * 1e-9),
     );
-    if let Some(traces) = traces {
-        network.set_traces(traces.advance(spikes, start_ns + history_ns));
-    }
-    network.encode(times_s, &past.units[excess..]);
-    network.generate();
-    network.log_rates(log_rates)?;
+    let traces = traces.map(|traces| traces.advance(spikes, start_ns + history_ns));
+    network.predict(traces, times_s, &past.units[excess..], log_rates)?;
     Ok(excess)
 }
 

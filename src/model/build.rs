@@ -1,8 +1,11 @@
 //! From a checkpoint and a session's unit ids to a network on a chosen backend.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use kernels::cpu::{CpuBackend, CpuOptions};
+use kernels::cuda::gpu::Gpu;
+use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::reference::ReferenceBackend;
 use kernels::{Backend, BackendError, Precision};
 
@@ -15,12 +18,13 @@ use super::traces::Traces;
 pub const DEFAULT_MAX_SPIKES: usize = 8192;
 
 /// What computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendKind {
     /// The fast CPU implementation.
     #[default]
     Cpu,
+    /// The PTX kernels on the first NVIDIA GPU.
+    Cuda,
     /// The plain loops that define every operation; slow.
     Reference,
 }
@@ -42,6 +46,8 @@ pub struct BuildOptions {
     pub max_spikes: usize,
     /// Which of the checkpoint's sessions the units are of, where it has several.
     pub session: Option<String>,
+    /// How long a GPU's answer may take before it is given up.
+    pub patience: Duration,
 }
 
 impl Default for BuildOptions {
@@ -54,6 +60,7 @@ impl Default for BuildOptions {
             bins: None,
             max_spikes: DEFAULT_MAX_SPIKES,
             session: None,
+            patience: Duration::from_secs(2),
         }
     }
 }
@@ -95,6 +102,12 @@ pub enum BuildError {
         /// Largest number taken.
         most: usize,
     },
+    /// There is no GPU, or none that the kernels run on.
+    #[error("no CUDA device: {0}")]
+    Device(String),
+    /// The GPU kernels have no BF16 weights.
+    #[error("weights on a CUDA device are f16 or f32, not bf16")]
+    Bf16OnCuda,
 }
 
 /// Which of a session's units a checkpoint knows.
@@ -175,6 +188,14 @@ pub trait Inference: Send {
     fn config(&self) -> &ModelConfig;
     /// What it was built for.
     fn plan(&self) -> &SessionPlan;
+    /// See [`Network::predict`].
+    fn predict(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        log_rates: &mut [f32],
+    ) -> Result<(), BackendError>;
     /// See [`Network::set_traces`].
     fn set_traces(&mut self, traces: &Traces);
     /// See [`Network::encode`].
@@ -203,6 +224,15 @@ where
     }
     fn plan(&self) -> &SessionPlan {
         Network::plan(self)
+    }
+    fn predict(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        log_rates: &mut [f32],
+    ) -> Result<(), BackendError> {
+        Network::predict(self, traces, times_s, units, log_rates)
     }
     fn set_traces(&mut self, traces: &Traces) {
         Network::set_traces(self, traces);
@@ -254,6 +284,17 @@ pub fn build(
         precision: options.precision,
     };
     Ok(match options.backend {
+        BackendKind::Cuda => {
+            if options.precision == Precision::Bf16 {
+                return Err(BuildError::Bf16OnCuda);
+            }
+            let gpu = Gpu::open(0).map_err(|error| BuildError::Device(error.to_string()))?;
+            let cuda = CudaOptions {
+                half: options.precision == Precision::F16,
+                patience: options.patience,
+            };
+            Box::new(Network::new(CudaBackend::new(gpu, cuda), checkpoint, plan))
+        }
         BackendKind::Reference => Box::new(Network::new(ReferenceBackend::default(), checkpoint, plan)),
         BackendKind::Cpu => {
             let backend = CpuBackend::new(CpuOptions {

@@ -3,6 +3,7 @@
 //!
 //! Each encoder has a part that depends on the session's units only; [`UnitFeedback`] holds it, computed once a session.
 
+use kernels::generation::GeneratedMemory;
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Map, Mask, Matrix, View, ViewMut};
 
 /// Heads of the `cross_attn` feedback encoder; the reference fixes them.
@@ -127,6 +128,23 @@ fn pool_heads<B: Backend>(
         dropout: Dropout::None,
     };
     backend.attention(args, out);
+}
+
+impl<B: Backend> MemoryEncoder<B> {
+    /// Its weights with one session's tables, for a backend that generates at once.
+    pub(super) fn generated<'a>(&'a self, prepared: &'a UnitFeedback<B>) -> GeneratedMemory<'a, B> {
+        GeneratedMemory {
+            count_in: &self.count_in,
+            count_out: &self.count_out,
+            from_count: &self.from_count,
+            unit_part: prepared.unit_part.view(),
+            unit_out: &self.unit_out,
+            to_kv: &self.to_kv,
+            queries: prepared.queries.view(),
+            heads: self.heads,
+            to_out: &self.to_out,
+        }
+    }
 }
 
 impl<B: Backend> FeedbackEncoder<B> {

@@ -8,8 +8,11 @@ use kernels::{
     Activation, Attention, Backend, BackendError, Dropout, LinearArgs, Map, Mask, Matrix, Precision, Rotary, View,
 };
 
+use kernels::generation::{GeneratedHead, Generation};
+
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
+use super::feedback::FeedbackEncoder;
 use super::layers::add_linear;
 use super::session::{Buffers, Session};
 use super::traces::Traces;
@@ -17,6 +20,9 @@ use super::weights::Weights;
 
 /// Log rates are clamped to ± this.
 pub const LOG_RATE_LIMIT: f32 = 10.0;
+
+/// The sequence of operations of a prediction.
+const PREDICTION: u64 = 1;
 
 /// What a network is built for.
 #[derive(Debug, Clone)]
@@ -123,6 +129,25 @@ impl<B: Backend> Network<B> {
         buffers.ends = 2 * present.len();
     }
 
+    /// One prediction, from a window's spikes to log rates `[T, N]`: [`set_traces`](Self::set_traces) where the network sees
+    /// recent history, [`encode`](Self::encode), [`generate`](Self::generate), [`log_rates`](Self::log_rates); the same
+    /// operations each time, so that a backend may repeat them as a whole.
+    pub fn predict(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        log_rates: &mut [f32],
+    ) -> Result<(), BackendError> {
+        self.backend.repeat(PREDICTION);
+        if let Some(traces) = traces {
+            self.set_traces(traces);
+        }
+        self.encode(times_s, units);
+        self.generate();
+        self.log_rates(log_rates)
+    }
+
     /// Turns the window's spikes into latents and the decoder's keys and values of them. `times_s` are seconds from the
     /// start of the history window, `units` numbers within the session, as many of each; at most the plan's spikes.
     pub fn encode(&mut self, times_s: &[f64], units: &[u32]) {
@@ -195,6 +220,9 @@ impl<B: Backend> Network<B> {
                 emit_from: 0,
             });
         }
+        if self.generate_at_once() {
+            return;
+        }
         for t in 0..bins {
             if t == 0 {
                 self.first_feedback(false);
@@ -210,6 +238,45 @@ impl<B: Backend> Network<B> {
                 emit_from: t,
             });
         }
+    }
+
+    /// The loop of [`generate`](Self::generate) as one operation, where the variant and the backend have it.
+    fn generate_at_once(&mut self) -> bool {
+        let Network {
+            backend,
+            config,
+            plan,
+            weights,
+            session,
+            buffers,
+        } = self;
+        let (FeedbackEncoder::Memory(encoder), true) = (&weights.feedback, config.causal) else {
+            return false;
+        };
+        let latents = &buffers.latent_key_value;
+        let decoder = &weights.decoder;
+        let args = Generation {
+            queries: weights.bin_queries.row_block(0, plan.bins),
+            layer: &|index| decoder[index].generated(latents[index].view()),
+            layers: decoder.len(),
+            cross_heads: config.cross_heads,
+            self_heads: config.self_heads,
+            bins: &session.bin_rotation,
+            slots: &session.memory_rotation,
+            local: config.decoder == Decoder::LocalPredictionMemory,
+            memory: encoder.generated(&session.feedback),
+            head: GeneratedHead {
+                bin_proj: &weights.head.bin_proj,
+                from_bin: &weights.head.from_bin,
+                units: session.head_units.view(),
+                hidden: &weights.head.hidden,
+                output: &weights.head.output,
+            },
+            history: session.history.as_ref().map(|history| history.generated(plan.bins)),
+            limit: LOG_RATE_LIMIT,
+            log_rates: buffers.log_rates.view_mut(),
+        };
+        backend.generate(args)
     }
 
     /// Log rates of every bin, bin `t` fed with the given counts of bin `t − 1`; after [`encode`](Self::encode).

@@ -12,6 +12,7 @@
 //! ```
 //! The reference has no such path: it finds each unit's own rate again from its spikes.
 
+use kernels::generation::GeneratedHistory;
 use kernels::{Backend, Matrix, View, ViewMut};
 
 use super::config::HistoryConfig;
@@ -102,6 +103,14 @@ impl<B: Backend> RecentHistory<B> {
 }
 
 impl<B: Backend> SessionHistory<B> {
+    /// The two factors of the path's log rates, for a backend that generates at once.
+    pub(super) fn generated(&self, bins: usize) -> GeneratedHistory<'_, B> {
+        GeneratedHistory {
+            bins: self.left.row_block(0, bins),
+            units: self.right.view(),
+        }
+    }
+
     /// Adds the path's log rates of some bins, `[bins · N, 1]`.
     pub(super) fn add(&self, backend: &mut B, first: usize, bins: usize, out: ViewMut<'_, B::Tensor>) {
         let left: View<'_, B::Tensor> = self.left.row_block(first, bins);

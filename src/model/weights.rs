@@ -1,6 +1,7 @@
 //! From a checkpoint's tensors to the network's weights on a backend.
 
-use kernels::{Backend, Dropout, LinearSpec, Origin, Precision};
+use kernels::generation::{GeneratedAttention, GeneratedLayer};
+use kernels::{Backend, Dropout, LinearSpec, Origin, Precision, View};
 
 use super::checkpoint::{Checkpoint, HostTensor};
 use super::config::{Decoder, Feedback};
@@ -17,6 +18,37 @@ pub struct DecoderLayer<B: Backend> {
     pub(super) memory: Option<CrossAttention<B>>,
     pub(super) own: SelfAttention<B>,
     pub(super) ffn: FeedForward<B>,
+}
+
+impl<B: Backend> DecoderLayer<B> {
+    /// Its weights with what it knows of the latents, for a backend that generates at once.
+    ///
+    /// # Panics
+    /// If the layer has no prediction memory.
+    pub(super) fn generated<'a>(&'a self, latents: View<'a, B::Tensor>) -> GeneratedLayer<'a, B> {
+        let query_side = |attention: &'a CrossAttention<B>| GeneratedAttention {
+            norm: attention.to_q.norm.args(),
+            to_q: &attention.to_q.linear,
+            to_out: &attention.to_out,
+        };
+        let memory = self
+            .memory
+            .as_ref()
+            .expect("a decoder with a memory has it in every layer");
+        GeneratedLayer {
+            cross: query_side(&self.cross),
+            latents,
+            memory: query_side(memory),
+            memory_norm: memory.to_kv.norm.args(),
+            memory_to_kv: &memory.to_kv.linear,
+            own_norm: self.own.to_qkv.norm.args(),
+            own_to_qkv: &self.own.to_qkv.linear,
+            own_to_out: &self.own.to_out,
+            gate_norm: self.ffn.gate.norm.args(),
+            gate: &self.ffn.gate.linear,
+            down: &self.ffn.down,
+        }
+    }
 }
 
 /// One processor layer.

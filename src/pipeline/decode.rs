@@ -20,7 +20,7 @@ use super::slot::{PredictionSlot, SlotFiller};
 const SLOT_WAIT: Duration = Duration::from_micros(50);
 
 /// What the decode thread counted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DecodeCounts {
     pub totals: IngestTotals,
     pub pending: u64,
@@ -32,6 +32,10 @@ pub(crate) struct DecodeCounts {
     pub neutral: u64,
     pub model_failed: u64,
     pub without_slot: u64,
+    /// Predictions of the network that the standby made.
+    pub on_standby: u64,
+    /// Why.
+    pub device_failure: Option<String>,
 }
 
 /// Counts that messages report since the last prediction.
@@ -111,6 +115,7 @@ impl Decoder {
         self.counts.totals = self.bins.totals();
         self.counts.pending = self.bins.pending();
         self.counts.pushed_out = self.bins.pushed_out();
+        self.counts.device_failure = self.predictor.device_failure().map(str::to_string);
         self.counts
     }
 
@@ -198,6 +203,10 @@ impl Decoder {
         }
         self.last.copy_from_slice(&slot.log_rates);
         self.have_last = true;
+        if self.predictor.device_failure().is_some() {
+            self.counts.on_standby += 1;
+            return flags::STANDBY;
+        }
         0
     }
 

@@ -67,8 +67,11 @@ pub mod flags {
     /// An earlier prediction was lost before it was published, or at a subscriber that was full.
     pub const PUBLICATION_LOST: u32 = 1 << 9;
 
+    /// The device failed, now or earlier, and the model ran on the CPU.
+    pub const STANDBY: u32 = 1 << 10;
+
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 10] = [
+    pub const NAMES: [(&str, u32); 11] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -79,6 +82,7 @@ pub mod flags {
         ("skipped", SKIPPED),
         ("model_failed", MODEL_FAILED),
         ("publication_lost", PUBLICATION_LOST),
+        ("standby", STANDBY),
     ];
 }
 

@@ -1,14 +1,21 @@
 //! The network as a [`Predictor`].
 
+use kernels::Precision;
+
 use super::predictor::{PredictError, Predictor};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::traces::Traces;
 use crate::model::window::WindowShape;
-use crate::model::{build, BuildError, BuildOptions, Inference, UnitMatch};
+use crate::model::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
 
 /// A checkpoint's network with one session's units.
 pub struct NetworkPredictor {
     network: Box<dyn Inference>,
+    /// The same on the CPU, where the network runs on a device that may fail.
+    standby: Option<Box<dyn Inference>>,
+    /// What the device said when it failed, and the network on it, let go of when the run is over. From then on `network` is
+    /// what was the standby.
+    device_failure: Option<(String, Box<dyn Inference>)>,
     /// Recent history, for a network that sees it.
     traces: Option<Traces>,
     unit_ids: Vec<String>,
@@ -17,12 +24,15 @@ pub struct NetworkPredictor {
     description: String,
 }
 
+/// Predictions of silence before the first bin: a device runs the first as it is, records the second and repeats the third.
+const WARM_UP: usize = 3;
+
 impl NetworkPredictor {
     /// Builds the network for those of the session's units that the checkpoint knows, and runs it once on silence, so that
     /// the first bin finds every buffer and page in place.
     ///
     /// # Errors
-    /// Where the checkpoint knows none of the units or cannot predict as many bins as asked.
+    /// Where the checkpoint knows none of the units or cannot predict as many bins as asked, or the device fails.
     pub fn new(
         checkpoint: &Checkpoint,
         name: &str,
@@ -30,17 +40,48 @@ impl NetworkPredictor {
         options: &BuildOptions,
     ) -> Result<Self, BuildError> {
         let matched = UnitMatch::new(checkpoint, session_ids, options.session.as_deref())?;
-        let mut network = build(checkpoint, &matched.rows, options)?;
+        let network = build(checkpoint, &matched.rows, options)?;
+        let standby = match options.backend {
+            BackendKind::Cuda => {
+                let options = BuildOptions {
+                    backend: BackendKind::Cpu,
+                    precision: Precision::F32,
+                    ..options.clone()
+                };
+                Some(build(checkpoint, &matched.rows, &options)?)
+            }
+            BackendKind::Cpu | BackendKind::Reference => None,
+        };
+        Self::of(checkpoint, name, matched, network, standby)
+    }
+
+    /// Of a network that was built, and another that takes over for good when the first one's device fails. Both have the
+    /// same units and horizon.
+    ///
+    /// # Errors
+    /// Where the network cannot predict silence.
+    pub fn of(
+        checkpoint: &Checkpoint,
+        name: &str,
+        matched: UnitMatch,
+        mut network: Box<dyn Inference>,
+        mut standby: Option<Box<dyn Inference>>,
+    ) -> Result<Self, BuildError> {
         let traces = matched.traces(checkpoint);
-        if let Some(traces) = &traces {
-            network.set_traces(traces);
+        let mut log_rates = vec![0.0; network.plan().bins * matched.rows.len()];
+        for network in std::iter::once(&mut network).chain(&mut standby) {
+            for _ in 0..WARM_UP {
+                network
+                    .predict(traces.as_ref(), &[], &[], &mut log_rates)
+                    .map_err(|error| BuildError::Device(error.to_string()))?;
+            }
         }
-        network.encode(&[], &[]);
-        network.generate();
         let shape = WindowShape::new(network.config(), network.plan().bins);
         let description = format!("network {name}, {}", network.describe());
         Ok(NetworkPredictor {
             network,
+            standby,
+            device_failure: None,
             traces,
             unit_ids: matched.ids,
             shape,
@@ -83,13 +124,21 @@ impl Predictor for NetworkPredictor {
         }
     }
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
-        if let Some(traces) = &self.traces {
-            self.network.set_traces(traces);
-        }
-        self.network.encode(times_s, units);
-        self.network.generate();
+        let traces = self.traces.as_ref();
+        let Err(error) = self.network.predict(traces, times_s, units, log_rates) else {
+            return Ok(());
+        };
+        // Once in a run at most: the text of what the device said is the only thing here that allocates.
+        let Some(standby) = self.standby.take() else {
+            return Err(PredictError(error.to_string()));
+        };
+        let failed = std::mem::replace(&mut self.network, standby);
+        self.device_failure = Some((error.to_string(), failed));
         self.network
-            .log_rates(log_rates)
+            .predict(traces, times_s, units, log_rates)
             .map_err(|error| PredictError(error.to_string()))
+    }
+    fn device_failure(&self) -> Option<&str> {
+        self.device_failure.as_ref().map(|(said, _)| said.as_str())
     }
 }

@@ -36,6 +36,10 @@ pub trait Predictor: Send {
     /// # Errors
     /// Where this window cannot be predicted; `log_rates` then holds nothing of use.
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError>;
+    /// Why predictions are no longer computed where they were to be, once a device has failed and another has taken over.
+    fn device_failure(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Shape of a [`MeanRate`] predictor's windows.

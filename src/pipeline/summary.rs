@@ -63,6 +63,8 @@ pub struct BinBalance {
     pub neutral: u64,
     /// Of the neutral ones: because the model failed.
     pub model_failed: u64,
+    /// Of the full ones: made on the CPU because the device had failed.
+    pub on_standby: u64,
     /// Published; their sequence numbers are 0 … published − 1.
     pub published: u64,
     /// Published after the deadline.
@@ -94,6 +96,8 @@ pub struct RunSummary {
     pub failures: Vec<String>,
     /// The model, in one line.
     pub model: String,
+    /// What the device said when it failed and the CPU took over.
+    pub device_failure: Option<String>,
     /// Units of the model.
     pub units: usize,
     /// Device time that passed, s.
@@ -198,6 +202,13 @@ impl fmt::Display for RunSummary {
             bins.subscriber_overflows,
             bins.without_slot
         )?;
+        if let Some(failure) = &self.device_failure {
+            writeln!(
+                f,
+                "device       FAILED, {} predictions were made on the CPU instead: {failure}",
+                bins.on_standby
+            )?;
+        }
         for (name, latency) in [
             ("close → publish", self.latency.close_to_publish),
             ("decode", self.latency.decode),

@@ -1,0 +1,115 @@
+//! A device that is watched, and that breaks on purpose.
+
+use std::sync::{Arc, Mutex};
+
+use emulator::{EmulatorOptions, TestDevice, TestFunction, TestGraph};
+use kernels::cuda::driver::{Address, Capability, Driver, DriverError, Launch, Mapped};
+
+/// How it breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// What is replayed never ends.
+    Hangs,
+    /// What is replayed ends with an error.
+    Fails,
+}
+
+/// An emulated device that replays sequences a number of times, and then does not.
+pub struct BreakingDevice {
+    device: TestDevice,
+    replays: usize,
+    fault: Fault,
+    broken: bool,
+    loaded: Arc<Mutex<Vec<String>>>,
+}
+
+impl BreakingDevice {
+    /// Breaks at replay number `replays`, counted from 0.
+    pub fn new(replays: usize, fault: Fault) -> Self {
+        BreakingDevice {
+            replays,
+            fault,
+            ..BreakingDevice::watched(EmulatorOptions::default())
+        }
+    }
+
+    /// Never breaks.
+    pub fn watched(options: EmulatorOptions) -> Self {
+        BreakingDevice {
+            device: TestDevice::with(options),
+            replays: usize::MAX,
+            fault: Fault::Fails,
+            broken: false,
+            loaded: Arc::default(),
+        }
+    }
+
+    /// Names of the kernels that were loaded, now and later.
+    pub fn loaded(&self) -> Arc<Mutex<Vec<String>>> {
+        self.loaded.clone()
+    }
+}
+
+impl Driver for BreakingDevice {
+    type Function = TestFunction;
+    type Graph = TestGraph;
+
+    fn capability(&self) -> Capability {
+        self.device.capability()
+    }
+    fn load(&mut self, name: &str, ptx: &str, entry: &str, shared_bytes: u32) -> Result<TestFunction, DriverError> {
+        self.loaded
+            .lock()
+            .expect("nobody panics with it")
+            .push(entry.to_string());
+        self.device.load(name, ptx, entry, shared_bytes)
+    }
+    fn allocate(&mut self, bytes: usize) -> Result<Address, DriverError> {
+        self.device.allocate(bytes)
+    }
+    fn free(&mut self, address: Address) {
+        self.device.free(address);
+    }
+    fn map(&mut self, bytes: usize) -> Result<Mapped, DriverError> {
+        self.device.map(bytes)
+    }
+    fn write_mapped(&mut self, mapped: Mapped, offset: usize, data: &[u8]) {
+        self.device.write_mapped(mapped, offset, data);
+    }
+    fn read_mapped(&mut self, mapped: Mapped, offset: usize, data: &mut [u8]) {
+        self.device.read_mapped(mapped, offset, data);
+    }
+    fn write(&mut self, address: Address, data: &[u8]) -> Result<(), DriverError> {
+        self.device.write(address, data)
+    }
+    fn read(&mut self, address: Address, data: &mut [u8]) -> Result<(), DriverError> {
+        self.device.read(address, data)
+    }
+    fn launch(&mut self, launch: &Launch<'_, TestFunction>) -> Result<(), DriverError> {
+        self.device.launch(launch)
+    }
+    fn begin_capture(&mut self) -> Result<(), DriverError> {
+        self.device.begin_capture()
+    }
+    fn end_capture(&mut self) -> Result<TestGraph, DriverError> {
+        self.device.end_capture()
+    }
+    fn replay(&mut self, graph: &TestGraph) -> Result<(), DriverError> {
+        self.broken |= self.replays == 0;
+        if self.broken {
+            return Ok(());
+        }
+        self.replays -= 1;
+        self.device.replay(graph)
+    }
+    fn finished(&mut self) -> Result<bool, DriverError> {
+        match (self.broken, self.fault) {
+            (false, _) => self.device.finished(),
+            (true, Fault::Hangs) => Ok(false),
+            (true, Fault::Fails) => Err(DriverError("broken on purpose".into())),
+        }
+    }
+    fn synchronise(&mut self) -> Result<(), DriverError> {
+        self.device.synchronise()
+    }
+}
