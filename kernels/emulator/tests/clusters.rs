@@ -147,33 +147,27 @@ fn a_missing_barrier_of_a_cluster() {
 }
 
 #[test]
-fn one_block_of_a_cluster_that_does_not_come() {
-    let body = ".reg .pred %p; mov.u32 %n, %cluster_ctarank; setp.eq.u32 %p, %n, 0; @%p bra $never;
-        barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; ret; $never: bar.sync 0; bar.sync 1, 64; ret;";
-    let error = Setup {
+fn blocks_of_a_cluster_that_are_done_or_do_not_come() {
+    let setup = Setup {
         grid: [2, 1, 1],
         cluster: 2,
-        block: 64,
         ..Setup::default()
     };
-    // The one that is elsewhere goes past its own barriers and is done: the others then go on.
-    assert!(error.run(&cluster_module("", body), &[0; 4], 0).is_ok());
-    let waits = body.replace(
-        "bar.sync 1, 64;",
-        "setp.eq.u32 %p, %t, 0; bar.sync 1, 32; @%p barrier.cluster.wait.aligned;",
-    );
-    let error = Setup {
-        grid: [2, 1, 1],
-        cluster: 2,
-        block: 32,
-        ..Setup::default()
+    let run = |first: &str| {
+        let body = format!(
+            ".reg .pred %p; mov.u32 %n, %cluster_ctarank; setp.eq.u32 %p, %n, 0; @%p bra $first;
+            barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned; ret; $first: {first} ret;"
+        );
+        setup
+            .run(&cluster_module("", &body), &[0; 4], 0)
+            .map_err(|error| error.0)
     };
-    let error = error.run(
-        &cluster_module("", &waits.replace("@%p barrier", "barrier")),
-        &[0; 4],
-        0,
-    );
-    assert!(error.is_err_and(|error| error.0.contains("has not told")));
+    // Nobody waits for threads that are done.
+    assert!(run("").is_ok());
+    let waits = run("bar.sync 1, 32; barrier.cluster.wait.aligned;").expect_err("it has not come");
+    assert!(waits.contains("has not told"), "{waits}");
+    let twice = run("barrier.cluster.arrive.aligned; barrier.cluster.arrive.aligned;").expect_err("it came twice");
+    assert!(twice.contains("twice"), "{twice}");
 }
 
 #[test]

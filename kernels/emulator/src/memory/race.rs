@@ -37,8 +37,8 @@ pub enum Between {
 /// A warp that touches words.
 #[derive(Debug, Clone)]
 pub struct Actor {
-    /// Clock at the beginning of the launch.
-    pub launch: u32,
+    /// Touches at clocks before this are ordered: of earlier launches, and in shared memory of earlier blocks.
+    pub oldest: u32,
     /// Clock at the beginning of its block, or of those that run with it.
     pub begin: u32,
     /// Touches at so many clocks from `begin` on are ordered before whatever it does, whoever made them.
@@ -85,9 +85,8 @@ pub struct Conflict {
 pub const BLOCKS: u32 = 1 << (32 - BLOCK);
 
 impl Actor {
-    /// Begins at a clock of a launch.
-    pub fn restart(&mut self, launch: u32, begin: u32, block: u32) {
-        self.launch = launch;
+    /// Begins at a clock.
+    pub fn restart(&mut self, begin: u32, block: u32) {
         self.begin = begin;
         self.clock = begin;
         self.noted = [begin - 1; 32];
@@ -106,12 +105,12 @@ impl Actor {
     /// Whether whatever happened at a clock is ordered before what it does, whoever did it.
     #[inline(always)]
     fn past(&self, clock: u32) -> bool {
-        clock.wrapping_sub(self.begin) < self.settled || clock < self.launch
+        clock.wrapping_sub(self.begin) < self.settled || clock < self.oldest
     }
 
     #[inline(always)]
     fn ordered(&self, clock: u32, block: u32, warp: u32, thread: (u32, u32)) -> bool {
-        if clock < self.launch {
+        if clock < self.oldest {
             true
         } else if block != self.block {
             match self.between {
@@ -239,7 +238,7 @@ impl Word {
 /// Bytes that one [`Page`] covers.
 pub const PAGE: usize = 4096;
 
-/// What is remembered of a page: per word of four bytes, or per two or one once so little was touched alone.
+/// What is remembered of a page: per 16 bytes, or per fewer once so little was touched alone.
 #[derive(Debug, Clone)]
 pub struct Page {
     shift: u32,
@@ -250,8 +249,8 @@ impl Page {
     /// Nobody touched it.
     pub fn new() -> Self {
         Self {
-            shift: 2,
-            words: vec![Word::default(); PAGE / 4],
+            shift: 4,
+            words: vec![Word::default(); PAGE / 16],
         }
     }
 
@@ -286,6 +285,9 @@ impl Page {
         size: usize,
         touch: Touch,
     ) -> Result<(), (u32, Conflict)> {
+        if size >> self.shift == 0 {
+            self.refine(size.trailing_zeros());
+        }
         let first = offset >> self.shift;
         let each = size >> self.shift;
         let words = &mut self.words[first..first + 32 * each];

@@ -90,12 +90,11 @@ impl Region {
         region
     }
 
-    /// As if it were new and never written.
+    /// As if it were never written. Who touched it is remembered.
     pub fn forget(&mut self) {
         self.state.fill(0);
         self.open = self.state.len();
         self.data.fill(0xff);
-        self.forget_touches();
     }
 
     /// As if nobody had touched it.

@@ -308,10 +308,12 @@ impl Warp {
     /// How accesses to a space are taken.
     pub fn regard(&mut self, world: &World<'_>, space: Space) {
         use crate::memory::race::Between;
-        self.actor.between = match space {
-            Space::Shared => Between::Cluster(self.joined),
-            Space::Global if world.acquired || world.cooperative || world.cluster > 1 => Between::Anything,
-            Space::Global => Between::Nothing,
+        (self.actor.between, self.actor.oldest) = match space {
+            Space::Shared => (Between::Cluster(self.joined), self.actor.begin),
+            Space::Global if world.acquired || world.cooperative || world.cluster > 1 => {
+                (Between::Anything, self.launch)
+            }
+            Space::Global => (Between::Nothing, self.launch),
         };
     }
 }

@@ -52,6 +52,8 @@ pub struct Warp {
     pub state: State,
     /// Who it is to the memory.
     pub actor: Actor,
+    /// The clock at the beginning of the launch.
+    pub launch: u32,
     /// The clock of its cluster's last barrier.
     pub joined: u32,
     /// The cluster's barrier for which it came, if it has not passed it.
@@ -81,7 +83,7 @@ impl Warp {
             alive: 0,
             state: State::Done,
             actor: Actor {
-                launch: 0,
+                oldest: 0,
                 begin: 0,
                 settled: 0,
                 ceiling: 0,
@@ -91,6 +93,7 @@ impl Warp {
                 warp,
                 between: Between::Nothing,
             },
+            launch: 0,
             joined: 0,
             came: None,
             copies: Copies::default(),
@@ -122,7 +125,8 @@ impl Warp {
         self.limit = u32::MAX;
         self.others.clear();
         self.state = State::Ready;
-        self.actor.restart(launch, clock, block);
+        self.launch = launch;
+        self.actor.restart(clock, block);
         self.joined = clock - 1;
         self.actor.ceiling = if clustered { self.joined } else { u32::MAX - 1 };
         self.came = None;
