@@ -2,6 +2,7 @@
 
 use neurohorizon::model::checkpoint::{layout, Checkpoint, Stored};
 use neurohorizon::model::config::{Decoder, Feedback, ModelConfig};
+use neurohorizon::model::UnitMatch;
 use rt_tests::pickler::{archive, Pickler};
 
 fn small() -> Vec<u8> {
@@ -12,6 +13,35 @@ fn refusal(bytes: &[u8]) -> String {
     Checkpoint::from_bytes("wrong.ckpt", bytes)
         .expect_err("it is wrong")
         .to_string()
+}
+
+/// Units that are named alike are not the same units.
+#[test]
+fn other_units_by_the_same_names_are_refused() {
+    let config = ModelConfig::default();
+    let mut checkpoint = Checkpoint::random(&config, 40, 1);
+    let rates: Vec<f32> = (0..=40)
+        .map(|row| -4.0 + 3.0 * ((row * 17) % 41) as f32 / 41.0)
+        .collect();
+    checkpoint.null_log_rates = Some(rates);
+    let ids = checkpoint.unit_ids[1..].to_vec();
+    let matched = UnitMatch::new(&checkpoint, &ids, None).unwrap();
+    let trained: Vec<f64> = matched
+        .null_log_rates(&checkpoint)
+        .unwrap()
+        .iter()
+        .map(|&r| r.into())
+        .collect();
+    // The same units a day later: each up to twice as fast or slow.
+    let later: Vec<f64> = trained
+        .iter()
+        .enumerate()
+        .map(|(i, r)| r + 0.7 * (i as f64 * 2.3).sin())
+        .collect();
+    matched.check_rates(&checkpoint, &later).unwrap();
+    let others: Vec<f64> = (0..40).map(|unit| trained[(unit * 7 + 3) % 40]).collect();
+    let error = matched.check_rates(&checkpoint, &others).unwrap_err();
+    assert!(error.to_string().contains("these are other units"), "{error}");
 }
 
 #[test]

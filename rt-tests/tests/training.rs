@@ -167,6 +167,25 @@ fn what_is_no_number_stops() {
 }
 
 #[test]
+fn nothing_is_called_good_that_was_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let diverging = config(folder.path(), |config| {
+        config.optimiser.learning_rate = 1e30;
+        config.training.validate_every = 50;
+    });
+    let mut diverging = trainer(diverging, false).unwrap();
+    let error = diverging.run(&AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("no checkpoint had been kept yet"), "{error}");
+
+    let stopped = config(folder.path(), |config| config.training.validate_every = 50);
+    let mut stopped = trainer(stopped, false).unwrap();
+    let outcome = stopped.run(&AtomicBool::new(true), &mut |_| {}).unwrap();
+    assert_eq!(outcome.ending, Ending::Stopped);
+    assert_eq!(outcome.checkpoint, None, "nothing was validated");
+    assert!(!folder.path().join(BEST).exists());
+}
+
+#[test]
 fn another_configuration_or_other_data_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     run(config(folder.path(), |_| {}), false, Some(2));

@@ -41,6 +41,9 @@ pub struct EvalArgs {
     /// Which of the checkpoint's sessions the recording is of, where it knows several (its ids are then SESSION/unit)
     #[arg(long)]
     pub session: Option<String>,
+    /// Go on although units that are named like the checkpoint's do not fire like them
+    #[arg(long)]
+    pub trust_units: bool,
     /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
     #[arg(long, default_value = "0.8")]
     pub from: Position,

@@ -130,6 +130,16 @@ impl Setup {
                 (shape.history_ns + shape.horizon_ns) as f64 * 1e-9
             )));
         }
+        if observed.spikes() == 0 {
+            return Err(CliError::Config(
+                "the interval holds no spike of these units in any predicted bin: there is nothing to score".into(),
+            ));
+        }
+        if let (Some((checkpoint, matched)), false) = (matched, args.trust_units) {
+            let (times, units) = (&spikes.times_ns, &spikes.units);
+            let rates = mean_log_rates(times, units, n, interval_ns.0, interval_ns.1, shape.bin_ns);
+            matched.check_rates(checkpoint, &rates)?;
+        }
         let was_observed = |start: i64| {
             let from = start + shape.history_ns;
             recording.is_observed(from, from + shape.horizon_ns)

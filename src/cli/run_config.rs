@@ -104,6 +104,8 @@ pub struct ModelSection {
     pub checkpoint: Option<PathBuf>,
     /// Which of the checkpoint's sessions the source's units are of, where it knows several.
     pub session: Option<String>,
+    /// Go on although units that are named like the checkpoint's do not fire like them.
+    pub trust_units: bool,
     /// What computes it.
     pub device: Device,
     /// How long a GPU's answer may take, ms, before the CPU takes over.
@@ -129,6 +131,7 @@ impl Default for ModelSection {
         Self {
             checkpoint: None,
             session: None,
+            trust_units: false,
             device: Device::Auto,
             device_patience_ms: 50.0,
             weights: None,

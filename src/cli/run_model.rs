@@ -83,6 +83,14 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         .map_or(String::new(), |path| path.display().to_string());
     let predictor = NetworkPredictor::new(checkpoint, &name, ids, &options)?;
     let matched = UnitMatch::new(checkpoint, ids, options.session.as_deref())?;
+    if !section.trust_units {
+        let known = source.mean_log_rates.iter().zip(&matched.model_unit);
+        let known: Vec<f64> = known
+            .filter(|(_, unit)| unit.is_some())
+            .map(|(&rate, _)| rate)
+            .collect();
+        matched.check_rates(checkpoint, &known)?;
+    }
     let log_rates = match matched.null_log_rates(checkpoint) {
         Some(rates) => rates.into_iter().map(f64::from).collect(),
         None => {

@@ -13,7 +13,7 @@ use crate::train::config::TrainConfig;
 use crate::train::display::{Display, Validation};
 use crate::train::set_up::training_set;
 use crate::train::state::write_whole;
-use crate::train::trainer::{Ending, Event, Trainer, LAST};
+use crate::train::trainer::{Ending, Event, Trainer, BEST, LAST};
 use crate::train::TrainError;
 
 /// Train a network on recordings
@@ -42,6 +42,9 @@ pub struct TrainArgs {
     /// Go on from the output folder's last.safetensors
     #[arg(long)]
     resume: bool,
+    /// Write over what an earlier training left in the output folder
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
     /// Also write the best weights, matrices in FP16, to this file
     #[arg(long, value_name = "FILE")]
     export_f16: Option<PathBuf>,
@@ -58,7 +61,19 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
     }
     config.training.steps = args.steps.unwrap_or(config.training.steps);
     config.training.seed = args.seed.unwrap_or(config.training.seed);
-    config.training.threads = args.threads.unwrap_or(config.training.threads).max(1);
+    config.training.threads = args.threads.unwrap_or(config.training.threads);
+    config.check().map_err(CliError::Config)?;
+    let earlier = [LAST, BEST]
+        .map(|file| config.training.out.join(file))
+        .into_iter()
+        .find(|file| file.exists());
+    if let (Some(file), false, false) = (&earlier, args.resume, args.overwrite) {
+        return Err(CliError::Config(format!(
+            "{} is there already, from an earlier training: go on with it by --resume, write over it by --overwrite, or \
+             name another folder by --out",
+            file.display()
+        )));
+    }
     let (set, data_hash) = training_set(&config)?;
     let (out, steps) = (config.training.out.clone(), config.training.steps);
     if !args.quiet {
@@ -122,18 +137,22 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
         Ending::Finished => say!("trained for {} steps", outcome.step),
         Ending::Patience => say!("ended after step {}: no better validation for a while", outcome.step),
     }
-    match outcome.best {
-        Some(best) => say!(
+    match (&outcome.checkpoint, outcome.best) {
+        (Some(path), Some(best)) => say!(
             "best validation {best:.5} bits per spike, generated: {}",
-            outcome.checkpoint.display()
+            path.display()
         ),
-        None => say!(
-            "no validation part; the latest weights: {}",
-            outcome.checkpoint.display()
-        ),
+        (Some(path), None) => say!("nothing to validate on; the latest weights: {}", path.display()),
+        (None, _) => say!("not validated yet, so that no weights are the best so far"),
     }
     if let Some(path) = &args.export_f16 {
-        let bytes = Checkpoint::load(&outcome.checkpoint)?.to_safetensors(Stored::F16)?;
+        let Some(best) = &outcome.checkpoint else {
+            return Err(CliError::Config(format!(
+                "{} was not written: training ended before its first validation",
+                path.display()
+            )));
+        };
+        let bytes = Checkpoint::load(best)?.to_safetensors(Stored::F16)?;
         write_whole(path, &bytes)?;
         say!("in FP16, {} bytes: {}", bytes.len(), path.display());
     }

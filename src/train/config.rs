@@ -42,6 +42,10 @@ pub struct TrainConfig {
     pub exposure: ExposureSection,
 }
 
+/// Bins narrower than the spikes' own width, and wider than anything that is predicted here, are mistakes.
+const MIN_BIN_MS: f64 = 1.0;
+const MAX_BIN_MS: f64 = 10_000.0;
+
 impl TrainConfig {
     /// Reads a file.
     ///
@@ -66,7 +70,11 @@ impl TrainConfig {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether every number is in its range; again after any was changed.
+    ///
+    /// # Errors
+    /// The key, its value and what was expected.
+    pub fn check(&self) -> Result<(), String> {
         let whole = |key: &str, value: u64| {
             (value > 0)
                 .then_some(())
@@ -111,6 +119,12 @@ impl TrainConfig {
         }
         if self.data.recording.is_empty() == self.data.simulate.is_none() {
             return Err("expected either [[data.recording]] or [data.simulate]".into());
+        }
+        if !(MIN_BIN_MS..=MAX_BIN_MS).contains(&self.model.bin_ms) {
+            return Err(format!(
+                "model.bin_ms is {}, expected {MIN_BIN_MS} to {MAX_BIN_MS}",
+                self.model.bin_ms
+            ));
         }
         self.schedule().map_err(|error| error.to_string())?;
         self.model_config().map(|_| ())

@@ -67,10 +67,7 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// Training diverged.
-    #[error(
-        "step {step}: the {what} is not a finite number; the last good checkpoint is {}; the batch was: {batch}",
-        kept.display()
-    )]
+    #[error("step {step}: the {what} is not a finite number; {kept}; the batch was: {batch}")]
     NotFinite {
         /// The step.
         step: u64,
@@ -78,8 +75,8 @@ pub enum TrainError {
         what: &'static str,
         /// Recordings and times of its windows.
         batch: String,
-        /// What was kept.
-        kept: PathBuf,
+        /// What was kept, in words.
+        kept: String,
     },
     /// The device that computes failed.
     #[error(transparent)]

@@ -66,8 +66,9 @@ pub struct Outcome {
     pub step: u64,
     /// Best validation, bits per spike; none where there is no validation part.
     pub best: Option<f64>,
-    /// The checkpoint of that validation, or the latest.
-    pub checkpoint: PathBuf,
+    /// The checkpoint of that validation, or without a validation part the latest; none if training ended before the first
+    /// validation.
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// A training run.
@@ -86,6 +87,8 @@ pub struct Trainer {
     learners: Vec<Learner>,
     validation: Vec<Prepared>,
     progress: Progress,
+    /// Whether this training has kept a checkpoint.
+    kept: bool,
 }
 
 impl Trainer {
@@ -186,6 +189,7 @@ impl Trainer {
             optimiser,
             learners,
             validation,
+            kept: resume && config.training.out.join(BEST).is_file(),
             progress,
             parameters,
             checkpoint,
@@ -249,6 +253,9 @@ impl Trainer {
                 }
             }
             if stop.load(Ordering::Relaxed) && step < steps {
+                if self.validation.is_empty() {
+                    self.keep()?;
+                }
                 self.save_last()?;
                 ending = Ending::Stopped;
                 break;
@@ -258,7 +265,7 @@ impl Trainer {
             ending,
             step: self.progress.step,
             best: self.progress.best,
-            checkpoint: out.join(BEST),
+            checkpoint: self.kept.then(|| out.join(BEST)),
         })
     }
 
@@ -312,7 +319,13 @@ impl Trainer {
                 step: step + 1,
                 what: if loss.is_finite() { "gradient" } else { "loss" },
                 batch: window.collect::<Vec<_>>().join(", "),
-                kept: self.config.training.out.join(BEST),
+                kept: match self.kept {
+                    true => format!(
+                        "the last good checkpoint is {}",
+                        self.config.training.out.join(BEST).display()
+                    ),
+                    false => "no checkpoint had been kept yet".into(),
+                },
             });
         }
         let factor = self.schedule.learning_rate(step);
@@ -352,9 +365,11 @@ impl Trainer {
     }
 
     /// Writes the weights as they are: the best that there are, or the latest where nothing judges them.
-    fn keep(&self) -> Result<(), TrainError> {
+    fn keep(&mut self) -> Result<(), TrainError> {
         let path = self.config.training.out.join(BEST);
-        write_whole(&path, &self.checkpoint.to_safetensors(Stored::F32)?)
+        write_whole(&path, &self.checkpoint.to_safetensors(Stored::F32)?)?;
+        self.kept = true;
+        Ok(())
     }
 
     fn save_last(&self) -> Result<(), TrainError> {
