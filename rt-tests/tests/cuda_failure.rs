@@ -83,7 +83,7 @@ fn the_cpu_takes_over_within_the_bin() {
             } else {
                 let failure = predictor.device_failure().expect("the device has broken");
                 assert!(
-                    failure.contains(said) && failure.contains("kernels that makes a prediction"),
+                    failure.contains(said) && failure.contains("steps of kernel decode (decode.ptx"),
                     "{failure}"
                 );
                 assert_eq!(found, expected, "the bits of the CPU");
