@@ -19,24 +19,15 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A second of the simulated population, as fast as it goes.
+/// Two seconds of a simulated population, as fast as it goes.
 fn run(flags: &[&str]) -> Output {
-    let fixed = [
-        "run",
-        "configs/simulate.toml",
-        "--checkpoint",
-        "configs/demo.safetensors",
-        "--speed",
-        "max",
-        "--duration",
-        "1",
-        "--endpoint",
-        "tcp://127.0.0.1:*",
-        "--latest-endpoint",
-        "",
-        "--json",
-        "--quiet",
-    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rig.toml");
+    let text = "[simulate]\nfit_s = 5.0\nduration_s = 2.0\nspeed = \"max\"\n\
+                [model]\ncheckpoint = \"configs/demo.safetensors\"\n\
+                [publish]\nendpoint = \"tcp://127.0.0.1:*\"\nlatest_endpoint = \"\"\n";
+    std::fs::write(&path, text).unwrap();
+    let fixed = ["run", path.to_str().unwrap(), "--json", "--quiet"];
     neurohorizon(&[&fixed[..], flags].concat())
 }
 
