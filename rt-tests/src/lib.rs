@@ -1,6 +1,7 @@
 //! Helpers shared by the tests of this crate: where the data lies, and what happens when it does not.
 
 pub mod breaking;
+pub mod idle;
 pub mod pickler;
 pub mod tiny;
 

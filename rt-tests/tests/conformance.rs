@@ -13,7 +13,7 @@ fn all_cases_pass(folder: &Path, backend: BackendKind, precision: Precision, thr
         threads,
         ..BuildOptions::default()
     };
-    let tolerance = Tolerance::of(precision);
+    let tolerance = Tolerance::of(backend, precision);
     let names = cases(folder).expect("the folder holds cases");
     let reports: Vec<_> = names
         .iter()

@@ -12,7 +12,7 @@ use kernels::Precision;
 use neurohorizon::evaluate::conformance::{cases, check_on, Tolerance};
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::network::{Network, SessionPlan};
-use neurohorizon::model::{BuildError, BuildOptions, Inference};
+use neurohorizon::model::{BackendKind, BuildError, BuildOptions, Inference};
 use rt_tests::breaking::BreakingDevice;
 
 /// An emulated device takes its time.
@@ -41,14 +41,7 @@ fn network_on<D: Driver + 'static>(
 }
 
 fn case_passes(folder: &Path, name: &str, precision: Precision) {
-    let tolerance = match precision {
-        // Exponentials and GELUs are approximate on a GPU.
-        Precision::F32 => Tolerance {
-            log_rate: 1e-3,
-            latents: 1e-3,
-        },
-        _ => Tolerance::of(precision),
-    };
+    let tolerance = Tolerance::of(BackendKind::Cuda, precision);
     let options = BuildOptions {
         precision,
         ..BuildOptions::default()
@@ -88,7 +81,7 @@ fn generation_is_one_launch() {
             precision: Precision::F16,
             ..BuildOptions::default()
         };
-        let tolerance = Tolerance::of(Precision::F16);
+        let tolerance = Tolerance::of(BackendKind::Cuda, Precision::F16);
         let report = check_on(
             &rt_tests::golden(),
             name,

@@ -9,10 +9,12 @@ use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::network::{Network, SessionPlan};
-use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
+use neurohorizon::model::{build, BuildError, BuildOptions, Inference, UnitMatch};
+use neurohorizon::pipeline::message::{flags, MessageHeader};
 use neurohorizon::pipeline::network::NetworkPredictor;
 use neurohorizon::pipeline::{NullModel, Outcome, Predictor, PublishConfig, Run, RunConfig};
 use rt_tests::breaking::{BreakingDevice, Fault};
+use rt_tests::idle::IdleDevice;
 
 const PATIENCE: Duration = Duration::from_millis(60);
 const UNITS: usize = 4;
@@ -81,7 +83,7 @@ fn the_cpu_takes_over_within_the_bin() {
             } else {
                 let failure = predictor.device_failure().expect("the device has broken");
                 assert!(
-                    failure.contains(said) && failure.contains("kernels that makes a prediction"),
+                    failure.contains(said) && failure.contains("steps of kernel decode (decode.ptx"),
                     "{failure}"
                 );
                 assert_eq!(found, expected, "the bits of the CPU");
@@ -90,6 +92,57 @@ fn the_cpu_takes_over_within_the_bin() {
                 assert!(took >= PATIENCE);
             }
         }
+    }
+}
+
+/// A free port of this machine: bound, looked at, and let go.
+fn free_endpoint() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("tcp://{}", listener.local_addr().unwrap())
+}
+
+/// The flags of so many predictions, which come without gaps.
+fn flags_of(endpoint: &str, predictions: u64) -> std::thread::JoinHandle<Vec<u32>> {
+    let socket = zmq::Context::new().socket(zmq::SUB).unwrap();
+    socket.set_rcvtimeo(10_000).unwrap();
+    socket.connect(endpoint).unwrap();
+    socket.set_subscribe(b"prediction").unwrap();
+    let next = move |sequence| {
+        let header = MessageHeader::read(&socket.recv_multipart(0).unwrap()[1]).unwrap();
+        assert_eq!(header.sequence, sequence);
+        header.flags
+    };
+    std::thread::spawn(move || (0..predictions).map(next).collect())
+}
+
+/// Before anything is repeated the error says which kernel it was.
+#[test]
+fn a_device_that_breaks_at_once_is_refused_with_the_name_of_the_kernel() {
+    let checkpoint = checkpoint();
+    let plan = SessionPlan {
+        unit_rows: matched(&checkpoint).rows,
+        bins: checkpoint.config.bins(),
+        max_spikes: MAX_SPIKES,
+        precision: Precision::F16,
+    };
+    let options = CudaOptions {
+        half: true,
+        patience: PATIENCE,
+    };
+    for (fault, said) in [
+        (Fault::Hangs, "no answer within 60 ms"),
+        (Fault::Fails, "broken on purpose"),
+    ] {
+        let backend = CudaBackend::new(IdleDevice::breaking_at_launch(0, fault), options);
+        let network = Box::new(Network::new(backend, &checkpoint, plan.clone()));
+        let built = NetworkPredictor::of(&checkpoint, "test", matched(&checkpoint), network, None);
+        let Err(BuildError::Device(reason)) = built else {
+            panic!("a device that is broken predicts");
+        };
+        assert!(
+            reason.contains("at kernel ") && reason.contains(".ptx") && reason.contains(said),
+            "{reason}"
+        );
     }
 }
 
@@ -115,12 +168,14 @@ fn the_pipeline_goes_on_and_says_so() {
         ring_events: 4_096,
         decode_core: None,
         publish: PublishConfig {
-            endpoint: "tcp://127.0.0.1:*".into(),
+            endpoint: free_endpoint(),
             latest_endpoint: None,
             high_water_mark: 1_000,
-            wait_for_subscriber: Duration::ZERO,
+            wait_for_subscriber: Duration::from_secs(10),
         },
     };
+    let predicted = bins as u64 + 1 - (history_ns as u64).div_ceil(bin_ns as u64);
+    let subscriber = flags_of(&config.publish.endpoint, predicted);
     let run = Run::start(
         &config,
         vec![Box::new(source)],
@@ -129,12 +184,17 @@ fn the_pipeline_goes_on_and_says_so() {
         Arc::default(),
     )
     .unwrap();
+    assert!(run.wait(Duration::from_secs(60)));
+    let failure = run.device_failure().expect("the device has broken").to_string();
     let summary = run.join();
+    assert_eq!(summary.device_failure, Some(failure));
     assert_eq!(summary.outcome, Outcome::Finished);
     assert!(summary.imbalances.is_empty(), "{:?}", summary.imbalances);
-    let predicted = bins as u64 + 1 - (history_ns as u64).div_ceil(bin_ns as u64);
     assert_eq!((summary.bins.published, summary.bins.full), (predicted, predicted));
     assert_eq!(summary.bins.on_standby, predicted - good as u64);
+    let flagged = subscriber.join().unwrap();
+    let expected = (0..predicted as usize).map(|sequence| if sequence < good { 0 } else { flags::STANDBY });
+    assert_eq!(flagged, expected.collect::<Vec<u32>>());
     let text = summary.to_string();
     assert!(
         text.contains("device       FAILED") && text.contains("no answer"),

@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernels::cuda::{CudaBackend, CudaOptions};
+use kernels::Precision;
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::config::{HistoryConfig, ModelConfig};
-use neurohorizon::model::BuildOptions;
+use neurohorizon::model::network::{Network, SessionPlan};
+use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
 use neurohorizon::pipeline::network::NetworkPredictor;
 use neurohorizon::pipeline::{NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
+use rt_tests::breaking::Fault;
+use rt_tests::idle::IdleDevice;
 
 const MS: i64 = 1_000_000;
 
@@ -166,26 +171,50 @@ fn with_recent_history() -> Checkpoint {
     Checkpoint::random(&config, 9, 1)
 }
 
-/// The network itself: from its first window on, whatever number of spikes follows, on the calling thread of the pool.
-#[test]
-fn a_network_predicts_without_allocating() {
-    for name in [
+/// One of every variant.
+fn variants() -> impl Iterator<Item = (&'static str, Checkpoint)> {
+    let golden = [
         "parallel_tiny",
         "query_aug_mlp_pool",
         "query_aug_rate_weighted",
         "query_aug_cross_attn",
-    ]
-    .into_iter()
-    .chain([
         "prediction_memory",
         "local_prediction_memory",
         "noncausal",
-        "recent_history",
-    ]) {
-        let checkpoint = match name {
-            "recent_history" => with_recent_history(),
-            _ => Checkpoint::load(&rt_tests::golden().join(format!("{name}.ckpt"))).unwrap(),
-        };
+    ];
+    let load = |name| {
+        (
+            name,
+            Checkpoint::load(&rt_tests::golden().join(format!("{name}.ckpt"))).unwrap(),
+        )
+    };
+    golden
+        .into_iter()
+        .map(load)
+        .chain([("recent_history", with_recent_history())])
+}
+
+/// Allocations of predictions from windows of so many spikes.
+fn while_predicting(network: &mut NetworkPredictor, spikes: &[usize]) -> u64 {
+    let units = network.unit_ids().len();
+    let mut log_rates = vec![0.0; network.horizon_bins() * units];
+    let times: Vec<f64> = (0..3_000).map(|spike| f64::from(spike) * 0.5 / 3_000.0).collect();
+    let spiking: Vec<u32> = (0..3_000).map(|spike| spike % units as u32).collect();
+    let counts = [3u32; 64];
+    let before = CALLS.with(Cell::get);
+    for &spikes in spikes {
+        network.bin_closed(&counts[..units]);
+        network
+            .predict(&times[..spikes], &spiking[..spikes], &mut log_rates)
+            .unwrap();
+    }
+    CALLS.with(Cell::get) - before
+}
+
+/// The network itself: from its first window on, whatever number of spikes follows, on the calling thread of the pool.
+#[test]
+fn a_network_predicts_without_allocating() {
+    for (name, checkpoint) in variants() {
         for threads in [1, 2] {
             let options = BuildOptions {
                 threads,
@@ -194,18 +223,48 @@ fn a_network_predicts_without_allocating() {
             };
             let ids = checkpoint.unit_ids[1..].to_vec();
             let mut network = NetworkPredictor::new(&checkpoint, name, &ids, &options).unwrap();
-            let mut log_rates = vec![0.0; network.horizon_bins() * ids.len()];
-            let times: Vec<f64> = (0..3_000).map(|spike| f64::from(spike) * 0.5 / 3_000.0).collect();
-            let units: Vec<u32> = (0..3_000).map(|spike| spike % ids.len() as u32).collect();
-            let counts = [3u32; 64];
-            let before = CALLS.with(Cell::get);
-            for spikes in [0, 1, 40, 3_000, 7] {
-                network.bin_closed(&counts[..ids.len()]);
-                network
-                    .predict(&times[..spikes], &units[..spikes], &mut log_rates)
-                    .unwrap();
-            }
-            assert_eq!(CALLS.with(Cell::get) - before, 0, "{name} with {threads} threads");
+            let calls = while_predicting(&mut network, &[0, 1, 40, 3_000, 7]);
+            assert_eq!(calls, 0, "{name} with {threads} threads");
         }
+    }
+}
+
+/// Calls of the allocator while the text of a failure is put together.
+const MOST_OF_A_TEXT: u64 = 16;
+
+/// What the host does for a GPU: nothing is allocated but the text of its failure, and the CPU that takes over has what it
+/// needs.
+#[test]
+fn a_network_on_a_gpu_predicts_without_allocating() {
+    for (name, checkpoint) in variants() {
+        let matched = UnitMatch::new(&checkpoint, &checkpoint.unit_ids[1..], None).unwrap();
+        let plan = SessionPlan {
+            unit_rows: matched.rows.clone(),
+            bins: checkpoint.config.bins(),
+            max_spikes: 3_000,
+            precision: Precision::F16,
+        };
+        let on = |device| -> Box<dyn Inference> {
+            let backend = CudaBackend::new(device, CudaOptions::default());
+            Box::new(Network::new(backend, &checkpoint, plan.clone()))
+        };
+        let mut sound =
+            NetworkPredictor::of(&checkpoint, name, matched.clone(), on(IdleDevice::sound()), None).unwrap();
+        assert_eq!(while_predicting(&mut sound, &[0, 1, 40, 3_000, 7]), 0, "{name}");
+
+        let options = BuildOptions {
+            max_spikes: 3_000,
+            ..BuildOptions::default()
+        };
+        let standby = build(&checkpoint, &matched.rows, &options).unwrap();
+        // The warm-up replays twice.
+        let device = IdleDevice::breaking_at_replay(3, Fault::Fails);
+        let mut breaking = NetworkPredictor::of(&checkpoint, name, matched, on(device), Some(standby)).unwrap();
+        assert_eq!(while_predicting(&mut breaking, &[40]), 0, "{name}");
+        assert!(breaking.device_failure().is_none());
+        let calls = while_predicting(&mut breaking, &[41]);
+        assert!(breaking.device_failure().is_some());
+        assert!(calls <= MOST_OF_A_TEXT, "{name}: {calls} allocations");
+        assert_eq!(while_predicting(&mut breaking, &[0, 1, 40, 3_000, 7]), 0, "{name}");
     }
 }

@@ -1,10 +1,9 @@
 //! Flags that say what computes, shared by the subcommands.
 
 use clap::{Args, ValueEnum};
+use kernels::cuda::gpu;
 use kernels::Precision;
 use serde::Deserialize;
-
-use kernels::cuda::gpu;
 
 use crate::model::{BackendKind, BuildError, BuildOptions};
 
@@ -64,36 +63,38 @@ impl Compute {
     /// # Errors
     /// Where a GPU is asked for and there is none, or weights that it does not have.
     pub fn new(device: Device, weights: Option<Weights>) -> Result<Self, BuildError> {
-        let (backend, note) = match device {
-            Device::Cpu => (BackendKind::Cpu, None),
-            Device::Reference => (BackendKind::Reference, None),
-            Device::Cuda => {
-                gpu::available().map_err(|error| BuildError::Device(error.to_string()))?;
-                (BackendKind::Cuda, None)
-            }
-            Device::Auto if weights == Some(Weights::Bf16) => (BackendKind::Cpu, None),
-            Device::Auto => match gpu::available() {
-                Ok(()) => (BackendKind::Cuda, None),
-                Err(error) => (BackendKind::Cpu, Some(format!("{error}; the CPU computes"))),
-            },
-        };
-        let precision = match (weights, backend) {
-            (Some(Weights::Bf16), BackendKind::Cuda) => return Err(BuildError::Bf16OnCuda),
-            (Some(weights), _) => weights.into(),
-            (None, BackendKind::Cuda) => Precision::F16,
-            (None, _) => Precision::F32,
-        };
-        Ok(Compute {
+        let bf16 = weights == Some(Weights::Bf16);
+        let with = |backend, default: Weights| Compute {
             backend,
-            precision,
-            note,
-        })
+            precision: weights.unwrap_or(default).into(),
+            note: None,
+        };
+        match device {
+            Device::Cpu => Ok(with(BackendKind::Cpu, Weights::F32)),
+            Device::Reference => Ok(with(BackendKind::Reference, Weights::F32)),
+            Device::Cuda if bf16 => Err(BuildError::Bf16OnCuda),
+            Device::Auto if bf16 => Ok(Self::instead_of_gpu(weights, &BuildError::Bf16OnCuda)),
+            Device::Cuda | Device::Auto => match gpu::available() {
+                Ok(()) => Ok(with(BackendKind::Cuda, Weights::F16)),
+                Err(error) if device == Device::Auto => Ok(Self::instead_of_gpu(weights, &error)),
+                Err(error) => Err(BuildError::Device(error.to_string())),
+            },
+        }
+    }
+
+    /// The CPU, because a GPU cannot be used.
+    pub fn instead_of_gpu(weights: Option<Weights>, because: &dyn std::error::Error) -> Self {
+        Compute {
+            backend: BackendKind::Cpu,
+            precision: weights.unwrap_or_default().into(),
+            note: Some(because.to_string()),
+        }
     }
 
     /// Says on standard error why it is not a GPU, if one was looked for.
     pub fn tell(&self) {
         if let Some(note) = &self.note {
-            eprintln!("device: {note}");
+            eprintln!("device       the CPU computes: {note}");
         }
     }
 }

@@ -21,7 +21,7 @@ impl Progress {
     /// Time between two looks.
     pub const REFRESH: Duration = Duration::from_millis(200);
 
-    /// A line for a run over these device times. A quiet one writes nothing.
+    /// A line for a run over these device times. A quiet one is never shown.
     pub fn new(start_ns: i64, end_ns: Option<i64>, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self {
@@ -52,6 +52,12 @@ impl Progress {
         } else {
             writeln!(std::io::stderr(), "{line}")
         };
+    }
+
+    /// Writes what cannot wait for the summary, on a line of its own; a quiet one too.
+    pub fn tell(&self, news: &str) {
+        self.finish();
+        let _ = writeln!(std::io::stderr(), "{news}");
     }
 
     /// Clears the line.

@@ -189,9 +189,15 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
-    let mut stopping_since = None;
+    let (mut stopping_since, mut told) = (None, false);
     while !run.wait(Progress::REFRESH) {
         progress.show(&run.live());
+        if let (Some(failure), false) = (run.device_failure(), told) {
+            progress.tell(&format!(
+                "device       FAILED, the CPU computes from here on: {failure}"
+            ));
+            told = true;
+        }
         if stop.load(Relaxed) && stopping_since.get_or_insert_with(Instant::now).elapsed() > SIGNAL_BURST {
             impatient.store(true, Relaxed);
         }

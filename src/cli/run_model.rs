@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::run_config::{ms_to_ns, ModelSection};
 use super::run_source::BuiltSource;
-use super::{CliError, Compute};
+use super::{CliError, Compute, Device};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::{BuildOptions, UnitMatch};
+use crate::model::{BuildError, BuildOptions, UnitMatch};
 use crate::pipeline::network::NetworkPredictor;
 use crate::pipeline::predictor::{MeanRate, WindowShape};
 use crate::pipeline::{NullModel, Predictor};
@@ -65,12 +65,11 @@ pub fn build_predictor(
 
 fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
     let ids = source.source.unit_ids();
-    let compute = Compute::new(section.device, section.weights)?;
-    compute.tell();
-    let options = BuildOptions {
+    let patience_ns = ms_to_ns("model.device_patience_ms", section.device_patience_ms, 1.0)?;
+    let options = |compute: &Compute| BuildOptions {
         backend: compute.backend,
         precision: compute.precision,
-        patience: Duration::from_nanos(ms_to_ns("model.device_patience_ms", section.device_patience_ms, 1.0)? as u64),
+        patience: Duration::from_nanos(patience_ns as u64),
         threads: section.threads,
         cores: section.cores.clone(),
         bins: section.horizon_bins,
@@ -81,8 +80,15 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         .checkpoint
         .as_deref()
         .map_or(String::new(), |path| path.display().to_string());
-    let predictor = NetworkPredictor::new(checkpoint, &name, ids, &options)?;
-    let matched = UnitMatch::new(checkpoint, ids, options.session.as_deref())?;
+    let mut compute = Compute::new(section.device, section.weights)?;
+    let mut built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
+    if let (Device::Auto, Err(error @ BuildError::Device(_))) = (section.device, &built) {
+        compute = Compute::instead_of_gpu(section.weights, error);
+        built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
+    }
+    let predictor = built?;
+    compute.tell();
+    let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
     if !section.trust_units {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
         let known: Vec<f64> = known

@@ -38,7 +38,7 @@ struct Report {
 /// Runs the subcommand.
 pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     let options = args.compute.options()?;
-    let tolerance = Tolerance::of(options.precision);
+    let tolerance = Tolerance::of(options.backend, options.precision);
     let names = cases(&args.folder)?;
     if !args.json {
         say!(

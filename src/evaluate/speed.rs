@@ -41,12 +41,13 @@ pub struct SpeedReport {
     pub encode: Timing,
     /// Latents to log rates, all bins.
     pub generate: Timing,
-    /// Operations over `gemm_gflops`.
-    pub floor_ms: f64,
+    /// Operations over `gemm_gflops`, where that was measured.
+    pub floor_ms: Option<f64>,
     /// Operations of a generation.
     pub operations: Operations,
-    /// The measured rate that the floor assumes, 10⁹ operations a second.
-    pub gemm_gflops: f64,
+    /// The measured rate that the floor assumes, 10⁹ operations a second; none on a GPU, which waits for one small kernel after
+    /// another rather than multiplies.
+    pub gemm_gflops: Option<f64>,
     /// Predicted bins, units, spikes in the window.
     pub bins: usize,
     /// Units.
@@ -94,7 +95,7 @@ pub fn time(
     times_s: &[f64],
     units: &[u32],
     repetitions: usize,
-    gemm_gflops: f64,
+    gemm_gflops: Option<f64>,
 ) -> Result<SpeedReport, BackendError> {
     let (bins, n) = (network.plan().bins, network.plan().unit_rows.len());
     let mut log_rates = vec![0.0; bins * n];
@@ -126,7 +127,7 @@ pub fn time(
         whole: Timing::of(whole),
         encode: Timing::of(encode),
         generate: Timing::of(generate),
-        floor_ms: operations.total() as f64 / gemm_gflops * 1e-6,
+        floor_ms: gemm_gflops.map(|gflops| operations.total() as f64 / gflops * 1e-6),
         operations,
         gemm_gflops,
         bins,

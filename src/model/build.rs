@@ -114,8 +114,8 @@ pub enum BuildError {
         /// Of the logarithms of their rates.
         correlation: f64,
     },
-    /// There is no GPU, or none that the kernels run on.
-    #[error("no CUDA device: {0}")]
+    /// There is no GPU, none that the kernels run on, or it failed when it was first used.
+    #[error("the GPU cannot be used: {0}")]
     Device(String),
     /// The GPU kernels have no BF16 weights.
     #[error("weights on a CUDA device are f16 or f32, not bf16")]

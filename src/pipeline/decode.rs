@@ -1,8 +1,8 @@
 //! The decode thread: takes spikes from the rings, closes bins, runs the model, hands predictions to the publisher.
 //!
-//! From its start to its end it allocates nothing, takes no lock, and makes no system call but the sleeps of
-//! [`super::clock`] (at most 5 ms long, short polls shortly before a bin is due). What the model does inside
-//! [`Predictor::predict`] is the model's promise.
+//! From its start to its end it allocates nothing (but the text of a device's failure, once at most), takes no lock, and makes
+//! no system call but the sleeps of [`super::clock`] (at most 5 ms long, short polls shortly before a bin is due). What the
+//! model does inside [`Predictor::predict`] is the model's promise.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::slot::{PredictionSlot, SlotFiller};
 const SLOT_WAIT: Duration = Duration::from_micros(50);
 
 /// What the decode thread counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DecodeCounts {
     pub totals: IngestTotals,
     pub pending: u64,
@@ -34,8 +34,6 @@ pub(crate) struct DecodeCounts {
     pub without_slot: u64,
     /// Predictions of the network that the standby made.
     pub on_standby: u64,
-    /// Why.
-    pub device_failure: Option<String>,
 }
 
 /// Counts that messages report since the last prediction.
@@ -115,7 +113,6 @@ impl Decoder {
         self.counts.totals = self.bins.totals();
         self.counts.pending = self.bins.pending();
         self.counts.pushed_out = self.bins.pushed_out();
-        self.counts.device_failure = self.predictor.device_failure().map(str::to_string);
         self.counts
     }
 
@@ -197,13 +194,17 @@ impl Decoder {
     fn predict_full(&mut self, bin: ClosedBin, slot: &mut PredictionSlot) -> u32 {
         let (times_s, units) = self.bins.window(bin.end_ns, &mut self.times_s);
         let done = self.predictor.predict(times_s, units, &mut slot.log_rates);
+        let failure = self.predictor.device_failure();
+        if let Some(failure) = failure {
+            self.live.device_failure.get_or_init(|| failure.to_string());
+        }
         if done.is_err() || slot.log_rates.iter().any(|rate| !rate.is_finite()) {
             slot.log_rates.copy_from_slice(&self.neutral);
             return flags::NEUTRAL | flags::MODEL_FAILED;
         }
         self.last.copy_from_slice(&slot.log_rates);
         self.have_last = true;
-        if self.predictor.device_failure().is_some() {
+        if failure.is_some() {
             self.counts.on_standby += 1;
             return flags::STANDBY;
         }

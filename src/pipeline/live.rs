@@ -1,6 +1,7 @@
-//! What a run's threads tell the rest of the program while they run: plain atomics, written by one thread each.
+//! What a run's threads tell the rest of the program while they run: plain atomics and one text, written by one thread each.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -52,6 +53,8 @@ pub(crate) struct Live {
     pub latency_p99_ns: AtomicU64,
     /// Bits of an f64; NaN while there is nothing to score.
     bits_per_spike: AtomicU64,
+    /// What the device said when it failed and another took over: written once at most, by the decode thread.
+    pub device_failure: OnceLock<String>,
 }
 
 impl Live {

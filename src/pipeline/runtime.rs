@@ -246,6 +246,11 @@ impl Run {
         self.live.snapshot()
     }
 
+    /// What the device said when it failed and the CPU took over, once that has happened.
+    pub fn device_failure(&self) -> Option<&str> {
+        self.live.device_failure.get().map(String::as_str)
+    }
+
     /// The addresses of the endpoints.
     pub fn endpoints(&self) -> &BoundEndpoints {
         &self.endpoints
@@ -339,7 +344,7 @@ impl Run {
             outcome,
             failures,
             model: self.model,
-            device_failure: decoded.device_failure,
+            device_failure: self.live.device_failure.get().cloned(),
             units: self.units,
             device_s: (self.live.snapshot().device_ns - self.start_ns).max(0) as f64 * 1e-9,
             wall_s,

@@ -15,6 +15,7 @@ use super::driver::{Address, Driver, DriverError, Launch, Mapped};
 use super::parameters::Parameters;
 use super::storage::{Allocation, Returned};
 use super::template::{instantiate, Constant};
+use super::watch::{Counted, Watch};
 use crate::backend::BackendError;
 
 /// A kernel of `kernels/ptx`.
@@ -61,15 +62,6 @@ struct Recording<G> {
     uploads: Vec<Mapped>,
 }
 
-/// What a device that fails is working on.
-#[derive(Clone, Copy)]
-enum Last {
-    /// A kernel and its file.
-    Kernel(&'static str, &'static str),
-    /// So many kernels.
-    Sequence(usize),
-}
-
 /// What a launch does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -96,8 +88,7 @@ pub struct Device<D: Driver> {
     launches: usize,
     uploads: Vec<Mapped>,
     upload: usize,
-    /// What was launched last: a kernel alone, or a sequence of so many.
-    last: Option<Last>,
+    watch: Watch,
     /// The host must wait before it writes to staging memory that a launch may still read.
     in_flight: bool,
     patience: Duration,
@@ -121,7 +112,7 @@ impl<D: Driver> Device<D> {
             launches: 0,
             uploads: Vec::new(),
             upload: 0,
-            last: None,
+            watch: Watch::default(),
             in_flight: false,
             patience,
         }
@@ -280,7 +271,7 @@ impl<D: Driver> Device<D> {
             parameters: parameters.bytes(),
         });
         self.in_flight |= self.mode == Mode::Direct;
-        self.last = Some(Last::Kernel(kernel.entry, kernel.file));
+        self.watch.launched(kernel.entry, kernel.file);
         let result = result.map_err(|error| DriverError(format!("{} ({}): {error}", kernel.entry, kernel.file)));
         self.note(result);
     }
@@ -297,6 +288,7 @@ impl<D: Driver> Device<D> {
             self.note(result);
         }
         (self.hash, self.launches, self.upload) = (0, 0, 0);
+        self.watch.begin();
         if self.recordings.contains_key(&key) {
             self.mode = Mode::Replaying(key);
         } else {
@@ -313,6 +305,15 @@ impl<D: Driver> Device<D> {
         match self.mode {
             Mode::Direct => None,
             Mode::Recording(key) | Mode::Replaying(key) => Some(key),
+        }
+    }
+
+    /// A kernel of the sequence that repeats counts its steps: how far it came is then part of the message of a device that
+    /// fails. Outside of a sequence the kernel that was launched last is known anyway.
+    pub fn watch(&mut self, kernel: Counted) {
+        if self.mode != Mode::Direct {
+            self.stage(kernel.done, 0, &0u32.to_le_bytes());
+            self.watch.counts(kernel);
         }
     }
 
@@ -354,7 +355,7 @@ impl<D: Driver> Device<D> {
                     launches: self.launches,
                     uploads: std::mem::take(&mut self.uploads),
                 };
-                self.last = Some(Last::Sequence(recording.launches));
+                self.watch.replayed(recording.launches);
                 self.driver.replay(&recording.graph)?;
                 self.recordings.insert(key, recording);
                 Ok(())
@@ -369,7 +370,7 @@ impl<D: Driver> Device<D> {
                     ));
                 }
                 self.in_flight = true;
-                self.last = Some(Last::Sequence(recording.launches));
+                self.watch.replayed(recording.launches);
                 self.driver.replay(&recording.graph)
             }
         }
@@ -407,27 +408,18 @@ impl<D: Driver> Device<D> {
 
     fn finished(&mut self) -> Result<bool, DriverError> {
         let result = self.driver.finished();
-        result.map_err(|error| DriverError(format!("{}: {error}", self.working_on())))
+        result.map_err(|error| DriverError(format!("{}: {error}", self.watch.describe(&mut self.driver))))
     }
 
-    fn give_up_after(&self, start: Instant) -> Result<(), DriverError> {
+    fn give_up_after(&mut self, start: Instant) -> Result<(), DriverError> {
         if start.elapsed() > self.patience {
             return Err(DriverError(format!(
                 "{}: no answer within {} ms",
-                self.working_on(),
+                self.watch.describe(&mut self.driver),
                 self.patience.as_millis()
             )));
         }
         Ok(())
-    }
-
-    /// For messages.
-    fn working_on(&self) -> String {
-        match self.last {
-            None => "nothing was launched".into(),
-            Some(Last::Kernel(entry, file)) => format!("at kernel {entry} ({file}) or before it"),
-            Some(Last::Sequence(launches)) => format!("in the sequence of {launches} kernels that makes a prediction"),
-        }
     }
 
     /// Copies from the device after everything launched before.

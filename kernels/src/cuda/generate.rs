@@ -9,6 +9,7 @@ use super::driver::{Address, Driver, Mapped};
 use super::parameters::Parameters;
 use super::program::{Attending, Emitting, Instruction, Place, Places, Step, Target, WORDS};
 use super::storage::{Allocation, CudaLinear, CudaTensor, Slice};
+use super::watch::Counted;
 use super::CudaBackend;
 use crate::backend::{Norm, View};
 use crate::generation::{GeneratedAttention, GeneratedLayer, Generation};
@@ -33,6 +34,8 @@ pub(super) struct Generator {
     shared: usize,
     counter: Allocation,
     heartbeat: Mapped,
+    /// The device has clusters, in which the blocks meet.
+    clusters: bool,
     /// What the instructions address lives as long as they do.
     _workspace: Vec<Allocation>,
 }
@@ -486,7 +489,13 @@ impl<D: Driver> CudaBackend<D> {
             .word(generator.scores)
             .address(generator.counter.address)
             .address(generator.heartbeat.address);
-        let clusters = self.device.driver().capability().compute >= 90;
+        let counted = Counted {
+            entry: GRID.entry,
+            file: GRID.file,
+            done: generator.heartbeat,
+            steps: sizes.bins,
+        };
+        let clusters = generator.clusters;
         let constants: &[(&str, &str)] = if clusters {
             &[
                 ("TARGET", "sm_90"),
@@ -511,6 +520,7 @@ impl<D: Driver> CudaBackend<D> {
             rows: 1,
             cols: 1,
         };
+        self.device.watch(counted);
         if clusters {
             self.device.launch_with(GRID, shape, BLOCKS as u32, false, &parameters);
         } else {
@@ -614,6 +624,7 @@ impl<D: Driver> CudaBackend<D> {
             shared: places.bytes(),
             counter: self.device.allocate(4),
             heartbeat: self.device.map(16),
+            clusters: self.device.driver().capability().compute >= 90,
             _workspace: kept,
         })
     }

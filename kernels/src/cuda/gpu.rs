@@ -11,6 +11,9 @@ use super::driver::{Address, Capability, Driver, DriverError, Launch, Mapped};
 
 /// Compute capability times ten that the kernels need: cp.async, ldmatrix, m16n8k16.
 pub const LEAST_COMPUTE: u32 = 80;
+/// CUDA version that the machine's driver must support, as the driver counts: the one that PTX 7.8 came with. Older drivers
+/// lack functions that launching needs.
+const LEAST_DRIVER: c_int = 11_080;
 
 /// A kernel on the device. The context outlives it: [`Gpu`] keeps it.
 #[derive(Clone, Copy)]
@@ -77,6 +80,17 @@ impl Gpu {
             return Err(DriverError(
                 "no libcuda: there is no NVIDIA driver on this machine".into(),
             ));
+        }
+        let mut version = 0;
+        // SAFETY: the call writes one number.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(failed("asking for the driver's version"))?;
+        if version < LEAST_DRIVER {
+            let (major, minor) = (version / 1000, version % 1000 / 10);
+            return Err(DriverError(format!(
+                "the machine's NVIDIA driver is for CUDA {major}.{minor}; the kernels need one for 11.8 or newer"
+            )));
         }
         let context = CudaContext::new(ordinal).map_err(failed(&format!("opening CUDA device {ordinal}")))?;
         context
@@ -371,9 +385,11 @@ impl Driver for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // What a kernel that hangs still uses is left to it: waiting for it here would hang the caller too. Errors while
-        // letting go of a device that failed have nobody to be told to.
+        // What a kernel that hangs still uses is left to it, the context too, which is kept from being let go of: waiting for
+        // the kernel here would hang the caller as well. Errors while letting go of a device that failed have nobody to be
+        // told to.
         if !matches!(self.finished(), Ok(true)) {
+            std::mem::forget(self.context.clone());
             return;
         }
         // SAFETY: every handle is this value's own and is used no more, and the device is done.

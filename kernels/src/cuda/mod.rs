@@ -27,6 +27,7 @@ mod sample;
 mod storage;
 mod sums;
 mod template;
+mod watch;
 
 use std::collections::HashMap;
 use std::time::Duration;
