@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use rt_tests::{program, root};
+use rt_tests::{program, root, shared};
 use serde_json::Value;
 
 /// The program with these arguments, in the repository's root.
@@ -31,6 +31,14 @@ fn run(flags: &[&str]) -> Output {
     neurohorizon(&[&fixed[..], flags].concat())
 }
 
+/// `eval` on the end of a recording; `None` where the data is absent.
+fn eval(flags: &[&str]) -> Option<Output> {
+    let (checkpoint, recording) = (shared("checkpoints/neuropixels.ckpt")?, shared("data/neuropixels.npz")?);
+    let fixed = ["eval", checkpoint.to_str()?, recording.to_str()?];
+    let rest = ["--from", "0.99", "--bootstrap", "0", "--json"];
+    Some(neurohorizon(&[&fixed[..], &rest, flags].concat()))
+}
+
 /// Whether this machine has a GPU that the kernels run on; what is tested here is then not to be seen.
 fn has_gpu() -> bool {
     let has = kernels::cuda::gpu::available().is_ok();
@@ -40,17 +48,25 @@ fn has_gpu() -> bool {
     has
 }
 
+fn check_told_once(output: &Output) {
+    let text = errors(output);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("the CPU computes: "), "{text}");
+}
+
 #[test]
 fn asking_for_a_gpu_that_is_not_there_is_one_line() {
     if has_gpu() {
         return;
     }
     let commands = [
-        run(&["--device", "cuda"]),
-        neurohorizon(&["verify", "rt-tests/golden", "--device", "cuda"]),
-        neurohorizon(&["bench", "--device", "cuda"]),
+        Some(run(&["--device", "cuda"])),
+        eval(&["--device", "cuda"]),
+        Some(neurohorizon(&["verify", "rt-tests/golden", "--device", "cuda"])),
+        Some(neurohorizon(&["bench", "--device", "cuda"])),
     ];
-    for output in &commands {
+    for output in commands.iter().flatten() {
         let text = errors(output);
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert_eq!(text.trim_end().lines().count(), 1, "{text}");
@@ -74,14 +90,25 @@ fn without_a_gpu_the_cpu_computes_and_one_line_says_why() {
     }
     for flags in [&[][..], &["--device", "auto"], &["--weights", "bf16"]] {
         let output = run(flags);
-        let text = errors(&output);
-        assert!(output.status.success(), "{text}");
-        let told = text.lines().filter(|line| line.contains("the CPU computes: ")).count();
-        assert_eq!((told, text.lines().count()), (1, 1), "{text}");
+        check_told_once(&output);
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(summary["device_failure"], Value::Null);
         assert_eq!(summary["bins"]["on_standby"], 0);
         assert!(summary["bins"]["full"].as_u64().unwrap() > 0);
+    }
+    let few = [
+        "--repetitions",
+        "1",
+        "--training-steps",
+        "0",
+        "--events",
+        "1000",
+        "--json",
+    ];
+    check_told_once(&neurohorizon(&[&["bench"][..], &few].concat()));
+    check_told_once(&neurohorizon(&["verify", "rt-tests/golden", "--json"]));
+    if let Some(output) = eval(&[]) {
+        check_told_once(&output);
     }
 }
 
