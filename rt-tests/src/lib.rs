@@ -14,9 +14,9 @@ pub fn root() -> &'static Path {
         .expect("rt-tests lies in the workspace")
 }
 
-/// The golden cases that travel with the repository.
+/// The golden cases that travel with the repository (`$NEUROHORIZON_GOLDEN` where tests run without it).
 pub fn golden() -> PathBuf {
-    root().join("rt-tests/golden")
+    std::env::var_os("NEUROHORIZON_GOLDEN").map_or_else(|| root().join("rt-tests/golden"), PathBuf::from)
 }
 
 /// A file or folder of the shared data that lies beside the repository (`$NEUROHORIZON_SHARED`, else `../shared`).
