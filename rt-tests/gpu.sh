@@ -106,6 +106,8 @@ part() {
         said="not done after $limit s"
     elif [ "$status" -ne 0 ]; then
         said="exit status $status"
+    elif grep -q '^test result: ok. 0 passed' "$out/$name.log"; then
+        said="no test was run"
     fi
     printf '%s\t%s\t%d\n' "$name" "$said" $((SECONDS - start)) >>"$out/status.tsv"
     echo "$name: $said ($((SECONDS - start)) s)"
@@ -129,15 +131,10 @@ sanitised() {
 run() {
     folder=$(cd "$1" && pwd) || die "$1 is no folder" 2
     nvidia-smi -L >/dev/null 2>&1 || die "no NVIDIA GPU here: nvidia-smi finds none" 3
-    local python=${PYTHON:-python3} name tool sanitizer status=0
-    # Where there is a card but no libcuda the lab says so.
-    "$folder/bin/gpu_lab" --repetitions 1 >/dev/null 2>"$folder/.gpu" || status=$?
-    if [ "$status" -eq 3 ]; then
-        cat "$folder/.gpu" >&2
-        rm "$folder/.gpu"
-        exit 3
-    fi
-    rm "$folder/.gpu"
+    local python=${PYTHON:-python3} name tool sanitizer said status=0
+    # Where there is a card but no libcuda, or too old a card, the lab says so.
+    said=$("$folder/bin/gpu_lab" --repetitions 1 2>&1 >/dev/null) || status=$?
+    [ "$status" -ne 3 ] || die "$said" 3
     mkdir -p "$2"
     out=$(cd "$2" && pwd)
     rm -f "$out"/*.log "$out"/*.json "$out/status.tsv" "$out/report.md"
