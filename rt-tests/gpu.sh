@@ -4,7 +4,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kernel_tests=(cuda_elementwise cuda_backward cuda_network)
-network_tests=(cuda_conformance cuda_learning)
+network_tests=(cuda_conformance cuda_learning cuda_training)
 tools=(memcheck racecheck synccheck initcheck)
 case=small_250ms
 # What `run` takes at most.
@@ -119,6 +119,7 @@ small_cases() {
         cuda_backward) echo --skip counts_are_drawn --skip sums_over_many_rows ;;
         cuda_conformance) echo small_cases_with_fp16_weights ;;
         cuda_learning) echo with_recent_history_and_dropout ;;
+        cuda_training) echo steps_are_those_of_the_cpu ;;
     esac
 }
 
@@ -143,7 +144,7 @@ run() {
     part lab 60 "$folder/bin/gpu_lab" --json "$out/lab.json"
     # Its report is what it prints; what else it says is in the log.
     # shellcheck disable=SC2016 # the inner shell expands them
-    part bench 60 bash -c '"$1" bench "$2" --device cuda --repetitions 1000 --training-steps 0 --events 1000000 --json >"$3"' \
+    part bench 60 bash -c '"$1" bench "$2" --device cuda --repetitions 1000 --training-steps 20 --events 1000000 --json >"$3"' \
         bench "$folder/bin/neurohorizon" "$folder/shared/golden/$case.ckpt" "$out/bench.json"
     part compare-check 60 "$python" "$folder/gpu_compare.py" "$folder/shared/golden" --check
     part compare 230 "$python" "$folder/gpu_compare.py" "$folder/shared/golden" --limit 75 --json "$out/compare.json"

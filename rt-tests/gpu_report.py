@@ -63,6 +63,16 @@ def predictions(bench, compare):
     return out
 
 
+def training(bench):
+    """Rows of training steps, with dropout and without."""
+    out = []
+    for speed in (bench or {}).get("training", []):
+        what = f"a training step{', nothing dropped' if not speed['dropout'] else ''}"
+        values = (f"{speed[key]:.1f} ms" for key in ("median_ms", "slowest_ms"))
+        out.append(row(what, *values, f"the slowest in place of p99; n = {speed['steps']}"))
+    return out
+
+
 def costs(lab):
     if not lab:
         return [row("costs of the device", remark="not measured")]
@@ -104,7 +114,7 @@ def main():
     print("; ".join(about) + "\n")
     print(row("", "median", "p99", ""))
     print("|---|---|---|---|")
-    for line in predictions(bench, compare) + costs(lab) + parts(out / "status.tsv"):
+    for line in predictions(bench, compare) + training(bench) + costs(lab) + parts(out / "status.tsv"):
         print(line)
     return 0
 

@@ -1,5 +1,6 @@
 //! A device that is watched, and that breaks on purpose.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use emulator::{EmulatorOptions, TestDevice, TestFunction, TestGraph};
@@ -21,6 +22,7 @@ pub struct BreakingDevice {
     fault: Fault,
     broken: bool,
     loaded: Arc<Mutex<Vec<String>>>,
+    taken: Arc<AtomicUsize>,
 }
 
 impl BreakingDevice {
@@ -41,12 +43,18 @@ impl BreakingDevice {
             fault: Fault::Fails,
             broken: false,
             loaded: Arc::default(),
+            taken: Arc::default(),
         }
     }
 
     /// Names of the kernels that were loaded, now and later.
     pub fn loaded(&self) -> Arc<Mutex<Vec<String>>> {
         self.loaded.clone()
+    }
+
+    /// Bytes that were asked for, now and later.
+    pub fn taken(&self) -> Arc<AtomicUsize> {
+        self.taken.clone()
     }
 }
 
@@ -65,12 +73,14 @@ impl Driver for BreakingDevice {
         self.device.load(name, ptx, entry, shared_bytes)
     }
     fn allocate(&mut self, bytes: usize) -> Result<Address, DriverError> {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
         self.device.allocate(bytes)
     }
     fn free(&mut self, address: Address) {
         self.device.free(address);
     }
     fn map(&mut self, bytes: usize) -> Result<Mapped, DriverError> {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
         self.device.map(bytes)
     }
     fn write_mapped(&mut self, mapped: Mapped, offset: usize, data: &[u8]) {

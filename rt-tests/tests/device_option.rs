@@ -65,6 +65,7 @@ fn asking_for_a_gpu_that_is_not_there_is_one_line() {
         eval(&["--device", "cuda"]),
         Some(neurohorizon(&["verify", "rt-tests/golden", "--device", "cuda"])),
         Some(neurohorizon(&["bench", "--device", "cuda"])),
+        Some(neurohorizon(&["train", "configs/train-demo.toml", "--device", "cuda"])),
     ];
     for output in commands.iter().flatten() {
         let text = errors(output);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::train::config::TrainConfig;
+use neurohorizon::train::learner::learners;
 use neurohorizon::train::set_up::training_set;
 use neurohorizon::train::trainer::{Ending, Event, Trainer, BEST, LAST};
 use neurohorizon::train::TrainError;
@@ -67,7 +68,8 @@ fn config(out: &Path, change: impl FnOnce(&mut TrainConfig)) -> TrainConfig {
 
 fn trainer(config: TrainConfig, resume: bool) -> Result<Trainer, TrainError> {
     let (set, hash) = training_set(&config)?;
-    Trainer::new(config, set, hash, resume)
+    let learners = learners(&config, config.training.device)?;
+    Trainer::new(config, set, hash, learners, resume)
 }
 
 /// Runs to the end, or until `stop_after` steps; the events that there were.
@@ -134,7 +136,7 @@ fn it_learns() {
         config.dropout.units = None;
         config.dropout.population = 0.0;
     });
-    let (trainer, _, _) = run(config, false, None);
+    let (mut trainer, _, _) = run(config, false, None);
     let score = trainer.validate().unwrap();
     // Mean rates score 0.
     assert!(score.bits_per_spike.unwrap() > 0.015, "{score:?}");

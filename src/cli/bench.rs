@@ -136,7 +136,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, CliError> {
     };
     let training = dropouts
         .iter()
-        .map(|&dropout| measure(options.threads, args.training_steps, dropout))
+        .map(|&dropout| measure(options.backend, options.threads, args.training_steps, dropout))
         .collect::<Result<_, _>>()?;
     let report = Report {
         backend: description,

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::compute::{Compute, Device, Weights};
 use super::{signals, CliError};
 use crate::model::checkpoint::{Checkpoint, Stored};
 use crate::train::config::TrainConfig;
 use crate::train::display::{Display, Validation};
+use crate::train::learner::learners;
 use crate::train::set_up::training_set;
 use crate::train::state::write_whole;
 use crate::train::trainer::{Ending, Event, Trainer, BEST, LAST};
@@ -36,7 +38,10 @@ pub struct TrainArgs {
     /// Seed, in place of training.seed
     #[arg(long)]
     seed: Option<u64>,
-    /// Threads, in place of training.threads
+    /// What computes, in place of training.device; on another one the bits are others
+    #[arg(long, value_enum)]
+    device: Option<Device>,
+    /// Threads of the CPU, in place of training.threads
     #[arg(long)]
     threads: Option<usize>,
     /// Go on from the output folder's last.safetensors
@@ -61,6 +66,11 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
     }
     config.training.steps = args.steps.unwrap_or(config.training.steps);
     config.training.seed = args.seed.unwrap_or(config.training.seed);
+    if let Some(device) = args.device {
+        let compute = Compute::new(device, Some(Weights::F32))?;
+        compute.tell();
+        config.training.device = compute.backend;
+    }
     config.training.threads = args.threads.unwrap_or(config.training.threads);
     config.check().map_err(CliError::Config)?;
     let earlier = [LAST, BEST]
@@ -74,12 +84,13 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
             file.display()
         )));
     }
+    let learners = learners(&config, config.training.device)?;
     let (set, data_hash) = training_set(&config)?;
     let (out, steps) = (config.training.out.clone(), config.training.steps);
     if !args.quiet {
         introduce(&config, &set);
     }
-    let mut trainer = Trainer::new(config, set, data_hash, args.resume)?;
+    let mut trainer = Trainer::new(config, set, data_hash, learners, args.resume)?;
     let (stop, impatient) = signals::catch()?;
     let log_file = |source| TrainError::Write {
         path: out.join("log.jsonl"),

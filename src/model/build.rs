@@ -18,7 +18,8 @@ use super::traces::Traces;
 pub const DEFAULT_MAX_SPIKES: usize = 8192;
 
 /// What computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BackendKind {
     /// The fast CPU implementation.
     #[default]

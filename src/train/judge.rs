@@ -1,14 +1,12 @@
 //! What training is judged by: bits per spike that the model generates on validation windows.
 
-use kernels::cpu::{CpuBackend, CpuOptions};
-use kernels::{BackendError, Precision};
+use kernels::BackendError;
 
+use super::learner::{Lane, Learner};
 use super::prepare::Prepared;
 use super::sampler::TrainingSet;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::network::Network;
 use crate::model::poisson::{negative_log_likelihood, BitsPerSpike};
-use crate::model::SessionPlan;
 
 /// How good the model is on the validation windows, generating.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +21,7 @@ pub struct Score {
     pub windows: u64,
 }
 
-/// Scores the windows, shared out to threads; the sums do not depend on their number.
+/// Scores the windows, shared out to the learners; the sums do not depend on their number.
 ///
 /// # Errors
 /// A device that failed.
@@ -31,12 +29,19 @@ pub fn judge(
     checkpoint: &Checkpoint,
     set: &TrainingSet,
     validation: &[Prepared],
-    threads: usize,
+    learners: &mut [Box<dyn Learner>],
 ) -> Result<Score, BackendError> {
-    let parts = validation.chunks(validation.len().div_ceil(threads).max(1));
+    let parts = validation.chunks(validation.len().div_ceil(learners.len()).max(1));
     let generated: Vec<Result<Vec<Vec<f32>>, BackendError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = parts
-            .map(|part| scope.spawn(move || generate(checkpoint, set, part)))
+        let threads: Vec<_> = learners
+            .iter_mut()
+            .zip(parts)
+            .map(|(learner, part)| {
+                scope.spawn(move || {
+                    let lanes = by_session(set, part);
+                    learner.generate(checkpoint, &lanes.iter().collect::<Vec<_>>())
+                })
+            })
             .collect();
         threads
             .into_iter()
@@ -80,30 +85,14 @@ pub(super) fn chosen(set: &TrainingSet, most: Option<usize>) -> Vec<(usize, i64)
     }
 }
 
-/// Generated log rates of some windows.
-fn generate(checkpoint: &Checkpoint, set: &TrainingSet, windows: &[Prepared]) -> Result<Vec<Vec<f32>>, BackendError> {
-    let mut out = Vec::with_capacity(windows.len());
+/// Windows that follow one another in a session, as lanes.
+fn by_session<'a>(set: &TrainingSet, windows: &'a [Prepared]) -> Vec<Lane<'a>> {
     let session = |prepared: &Prepared| set.recordings()[prepared.window.recording].session;
-    for windows in windows.chunk_by(|a, b| session(a) == session(b)) {
-        let plan = SessionPlan {
+    windows
+        .chunk_by(|a, b| session(a) == session(b))
+        .map(|windows| Lane {
             unit_rows: unit_rows(set, windows[0].window.recording),
-            bins: set.shape().bins,
-            max_spikes: windows
-                .iter()
-                .map(|prepared| prepared.window.unit.len())
-                .max()
-                .unwrap_or(0),
-            precision: Precision::F32,
-        };
-        let mut network = Network::new(CpuBackend::new(CpuOptions::default()), checkpoint, plan);
-        for prepared in windows {
-            network.set_history(&prepared.features, &prepared.population);
-            network.encode(&prepared.window.times_s, &prepared.window.unit);
-            network.generate();
-            let mut log_rates = vec![0.0; prepared.window.counts.len()];
-            network.log_rates(&mut log_rates)?;
-            out.push(log_rates);
-        }
-    }
-    Ok(out)
+            windows: windows.iter().collect(),
+        })
+        .collect()
 }

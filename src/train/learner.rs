@@ -1,18 +1,25 @@
-//! One thread's work: the network on a tape over some windows, and the gradient of their loss.
+//! One thread's work on one backend: the network on a tape over some windows, the gradient of their loss, and what it
+//! generates.
 
 use kernels::cpu::{CpuBackend, CpuOptions};
+use kernels::cuda::driver::DriverError;
+use kernels::cuda::gpu::Gpu;
+use kernels::cuda::{CudaBackend, CudaOptions};
+use kernels::gradient::Differentiable;
+use kernels::reference::ReferenceBackend;
 use kernels::tape::{DropRates, Tape};
 use kernels::{BackendError, Precision};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson, StandardNormal};
 
-use super::config::ExposureSection;
+use super::config::{ExposureSection, TrainConfig};
 use super::parameters::GradientMap;
 use super::prepare::Prepared;
+use super::TrainError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::network::Network;
-use crate::model::SessionPlan;
+use crate::model::{BackendKind, BuildError, SessionPlan};
 
 /// Windows of one session that a thread goes through one after another; the sums of lanes are added in their order, so that
 /// the bits do not depend on the number of threads.
@@ -53,46 +60,123 @@ pub struct StepPlan<'a> {
 /// Fed-back counts beyond this are taken for this: a prediction at the clamp is e¹⁰.
 const MOST_FED: f32 = 1000.0;
 
-/// A thread's tape, used again from step to step.
-pub struct Learner {
-    tape: Option<Tape<CpuBackend>>,
-}
-
-impl Learner {
-    /// With what is dropped.
-    pub fn new(rates: DropRates) -> Self {
-        Learner {
-            tape: Some(Tape::new(CpuBackend::new(CpuOptions::default()), rates)),
-        }
-    }
-
+/// What computes for the trainer.
+pub trait Learner: Send {
     /// Goes through the lanes one after another; consecutive lanes of one session share the network.
     ///
     /// # Errors
     /// A device that failed.
-    pub fn learn(&mut self, plan: &StepPlan<'_>, lanes: &[&Lane<'_>]) -> Result<Vec<LaneSum>, BackendError> {
-        let mut sums = Vec::with_capacity(lanes.len());
+    fn learn(&mut self, plan: &StepPlan<'_>, lanes: &[&Lane<'_>]) -> Result<Vec<LaneSum>, BackendError>;
+
+    /// Log rates `[T·N]` that the network generates in the windows of lanes, window by window, nothing dropped.
+    ///
+    /// # Errors
+    /// A device that failed.
+    fn generate(&mut self, checkpoint: &Checkpoint, lanes: &[&Lane<'_>]) -> Result<Vec<Vec<f32>>, BackendError>;
+}
+
+/// What the configuration asks for: a thread each on the CPU, one for a GPU.
+///
+/// # Errors
+/// A GPU is asked for, and there is none that can be used.
+pub fn learners(config: &TrainConfig, backend: BackendKind) -> Result<Vec<Box<dyn Learner>>, TrainError> {
+    let rates = config.drop_rates();
+    let cpu = |_| Box::new(OnTape::new(CpuBackend::new(CpuOptions::default()), rates)) as Box<dyn Learner>;
+    Ok(match backend {
+        BackendKind::Cpu => (0..config.training.threads).map(cpu).collect(),
+        BackendKind::Reference => vec![Box::new(OnTape::new(ReferenceBackend::default(), rates))],
+        BackendKind::Cuda => {
+            let refused = |error: DriverError| BackendError(BuildError::Device(error.to_string()).to_string());
+            let gpu = Gpu::open(0).map_err(refused)?;
+            let options = CudaOptions {
+                half: false,
+                ..CudaOptions::default()
+            };
+            vec![Box::new(OnTape::new(CudaBackend::new(gpu, options), rates))]
+        }
+    })
+}
+
+/// A tape over a backend, used again from step to step.
+pub struct OnTape<B: Differentiable> {
+    tape: Option<Tape<B>>,
+}
+
+impl<B: Differentiable> OnTape<B> {
+    /// With what is dropped.
+    pub fn new(backend: B, rates: DropRates) -> Self {
+        OnTape {
+            tape: Some(Tape::new(backend, rates)),
+        }
+    }
+
+    /// Gives every run of lanes of one session a network, and `work` each of its lanes.
+    fn each<T>(
+        &mut self,
+        checkpoint: &Checkpoint,
+        max_spikes: usize,
+        lanes: &[&Lane<'_>],
+        mut work: impl FnMut(&mut Network<Tape<B>>, &Lane<'_>) -> Result<T, BackendError>,
+    ) -> Result<Vec<T>, BackendError> {
+        let mut results = Vec::with_capacity(lanes.len());
         for lanes in lanes.chunk_by(|a, b| a.unit_rows == b.unit_rows) {
             let mut tape = self.tape.take().expect("put back after every session");
             tape.clear();
             let session = SessionPlan {
                 unit_rows: lanes[0].unit_rows.clone(),
-                bins: plan.checkpoint.config.bins(),
-                max_spikes: plan.max_spikes,
+                bins: checkpoint.config.bins(),
+                max_spikes,
                 precision: Precision::F32,
             };
-            let mut network = Network::new(tape, plan.checkpoint, session);
-            let done: Result<Vec<LaneSum>, BackendError> =
-                lanes.iter().map(|lane| learn_lane(&mut network, plan, lane)).collect();
+            let mut network = Network::new(tape, checkpoint, session);
+            let done: Result<Vec<T>, BackendError> = lanes.iter().map(|lane| work(&mut network, lane)).collect();
             self.tape = Some(network.into_backend());
-            sums.extend(done?);
+            results.extend(done?);
         }
-        Ok(sums)
+        Ok(results)
     }
 }
 
-fn learn_lane(
-    network: &mut Network<Tape<CpuBackend>>,
+impl<B: Differentiable + Send> Learner for OnTape<B>
+where
+    Tape<B>: Send,
+{
+    fn learn(&mut self, plan: &StepPlan<'_>, lanes: &[&Lane<'_>]) -> Result<Vec<LaneSum>, BackendError> {
+        self.each(plan.checkpoint, plan.max_spikes, lanes, |network, lane| {
+            learn_lane(network, plan, lane)
+        })
+    }
+
+    fn generate(&mut self, checkpoint: &Checkpoint, lanes: &[&Lane<'_>]) -> Result<Vec<Vec<f32>>, BackendError> {
+        let windows = lanes.iter().flat_map(|lane| &lane.windows);
+        let max_spikes = windows.map(|prepared| prepared.window.unit.len()).max().unwrap_or(0);
+        let generated = self.each(checkpoint, max_spikes, lanes, |network, lane| {
+            network.predicted().0.record(false);
+            lane.windows
+                .iter()
+                .map(|prepared| generate_window(network, prepared))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        Ok(generated.into_iter().flatten().collect())
+    }
+}
+
+/// Log rates that the network generates in a window, `[T·N]`.
+fn generate_window<B: Differentiable>(
+    network: &mut Network<Tape<B>>,
+    prepared: &Prepared,
+) -> Result<Vec<f32>, BackendError> {
+    let window = &prepared.window;
+    network.set_history(&prepared.features, &prepared.population);
+    network.encode(&window.times_s, &window.unit);
+    network.generate();
+    let mut log_rates = vec![0.0; window.counts.len()];
+    network.log_rates(&mut log_rates)?;
+    Ok(log_rates)
+}
+
+fn learn_lane<B: Differentiable>(
+    network: &mut Network<Tape<B>>,
     plan: &StepPlan<'_>,
     lane: &Lane<'_>,
 ) -> Result<LaneSum, BackendError> {
@@ -129,8 +213,8 @@ fn learn_lane(
 
 /// What the model is fed in a window: true counts, its own, or some of each. Its own are those that it makes when it
 /// generates, without dropping, from the weights that it has now.
-fn fed_counts(
-    network: &mut Network<Tape<CpuBackend>>,
+fn fed_counts<B: Differentiable>(
+    network: &mut Network<Tape<B>>,
     plan: &StepPlan<'_>,
     prepared: &Prepared,
     random: &mut ChaCha8Rng,
@@ -151,13 +235,9 @@ fn fed_counts(
         .collect();
     if own.contains(&true) {
         network.predicted().0.record(false);
-        network.set_history(&prepared.features, &prepared.population);
-        network.encode(&window.times_s, &window.unit);
-        network.generate();
-        let mut log_rates = vec![0.0; fed.len()];
-        let done = network.log_rates(&mut log_rates);
+        let generated = generate_window(network, prepared);
         network.predicted().0.record(true);
-        done?;
+        let log_rates = generated?;
         for (bin, _) in own.iter().enumerate().filter(|(_, &own)| own) {
             let row = bin * units..(bin + 1) * units;
             for (fed, rate) in fed[row.clone()].iter_mut().zip(&log_rates[row]) {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::sampler::Span;
 use crate::data::Position;
+use crate::model::BackendKind;
 
 /// `[data]`
 #[derive(Clone, Debug, Default, Deserialize, serde::Serialize)]
@@ -197,7 +198,9 @@ pub struct TrainingSection {
     pub batch: usize,
     /// Seed of everything random.
     pub seed: u64,
-    /// Threads; the figures do not depend on their number.
+    /// What computes: `cpu`, `cuda` (the first NVIDIA GPU) or `reference`. Bits are the same on one of them only.
+    pub device: BackendKind,
+    /// Threads of the CPU; the figures do not depend on their number.
     pub threads: usize,
     /// Steps between two validations.
     pub validate_every: u64,
@@ -217,6 +220,7 @@ impl Default for TrainingSection {
             steps: 1000,
             batch: 32,
             seed: 0,
+            device: BackendKind::Cpu,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
             validate_every: 50,
             validation_windows: None,

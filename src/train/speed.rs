@@ -5,10 +5,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::config::TrainConfig;
+use super::learner::learners;
 use super::prepare::Prepared;
 use super::set_up::training_set;
 use super::trainer::Trainer;
 use super::TrainError;
+use crate::model::BackendKind;
 
 /// The sizes that are timed: dim 64, 2 + 2 layers, 80 latents, 173 units, 32 windows of 12 bins; no path of recent history.
 const CONFIG: &str = "
@@ -50,7 +52,7 @@ pub struct TrainingSpeed {
 ///
 /// # Errors
 /// As training.
-pub fn measure(threads: usize, steps: u64, dropout: bool) -> Result<TrainingSpeed, TrainError> {
+pub fn measure(backend: BackendKind, threads: usize, steps: u64, dropout: bool) -> Result<TrainingSpeed, TrainError> {
     let mut config = TrainConfig::parse("the benchmark", CONFIG)?;
     config.training.threads = threads.max(1);
     if !dropout {
@@ -75,7 +77,8 @@ pub fn measure(threads: usize, steps: u64, dropout: bool) -> Result<TrainingSpee
             }
         })
         .collect();
-    let mut trainer = Trainer::new(config, set, hash, false)?;
+    let learners = learners(&config, backend)?;
+    let mut trainer = Trainer::new(config, set, hash, learners, false)?;
     let mut durations = Vec::new();
     for step in 0..WARM_UP + steps.max(1) {
         let begin = Instant::now();

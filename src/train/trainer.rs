@@ -21,6 +21,9 @@ use crate::model::checkpoint::{Checkpoint, Stored};
 /// Windows of a lane.
 const LANE: usize = 4;
 
+/// Room for spikes grows by this: buffers of a step are those of the steps before.
+const SPIKE_ROOM: usize = 256;
+
 /// What happens while training goes on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -84,7 +87,7 @@ pub struct Trainer {
     decays: Vec<f64>,
     map: GradientMap,
     optimiser: Box<dyn Optimiser>,
-    learners: Vec<Learner>,
+    learners: Vec<Box<dyn Learner>>,
     validation: Vec<Prepared>,
     progress: Progress,
     /// Whether this training has kept a checkpoint.
@@ -92,11 +95,17 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Sets everything up, with `resume` from where the output folder's last state stands.
+    /// Sets everything up for these learners, at least one, with `resume` from where the output folder's last state stands.
     ///
     /// # Errors
     /// What the configuration, the recordings or a checkpoint lack.
-    pub fn new(config: TrainConfig, set: TrainingSet, data_hash: u64, resume: bool) -> Result<Self, TrainError> {
+    pub fn new(
+        config: TrainConfig,
+        set: TrainingSet,
+        data_hash: u64,
+        learners: Vec<Box<dyn Learner>>,
+        resume: bool,
+    ) -> Result<Self, TrainError> {
         let model = config.model_config().map_err(TrainError::Config)?;
         let written = serde_json::to_string(&config).map_err(|error| TrainError::Config(error.to_string()))?;
         let set = Arc::new(set);
@@ -175,9 +184,6 @@ impl Trainer {
                     .into(),
             ));
         }
-        let learners = (0..config.training.threads)
-            .map(|_| Learner::new(config.drop_rates()))
-            .collect();
         Ok(Trainer {
             sampler: Sampler::new(set.clone(), config.sampler())?,
             schedule: config
@@ -291,7 +297,8 @@ impl Trainer {
                 .iter()
                 .map(|prepared| prepared.window.unit.len())
                 .max()
-                .unwrap_or(0),
+                .unwrap_or(0)
+                .next_multiple_of(SPIKE_ROOM),
         };
         let lanes = lanes(&self.set, batch);
         let sums = shared_out(&mut self.learners, &plan, &lanes)?;
@@ -387,12 +394,12 @@ impl Trainer {
     ///
     /// # Errors
     /// A device that failed.
-    pub fn validate(&self) -> Result<Score, TrainError> {
+    pub fn validate(&mut self) -> Result<Score, TrainError> {
         Ok(judge(
             &self.checkpoint,
             &self.set,
             &self.validation,
-            self.learners.len(),
+            &mut self.learners,
         )?)
     }
 }
@@ -414,7 +421,14 @@ fn mixed(seed: u64, step: u64, index: u64) -> u64 {
 fn comparable(config: &str) -> Option<serde_json::Value> {
     let mut value: serde_json::Value = serde_json::from_str(config).ok()?;
     let training = value.get_mut("training")?.as_object_mut()?;
-    for key in ["out", "threads", "patience", "validation_windows", "start_from"] {
+    for key in [
+        "out",
+        "device",
+        "threads",
+        "patience",
+        "validation_windows",
+        "start_from",
+    ] {
         training.remove(key);
     }
     Some(value)
@@ -465,7 +479,11 @@ fn lanes<'a>(set: &TrainingSet, batch: &'a [Prepared]) -> Vec<Lane<'a>> {
 }
 
 /// Every learner takes a stretch of the lanes; sums in the order of lanes.
-fn shared_out(learners: &mut [Learner], plan: &StepPlan<'_>, lanes: &[Lane<'_>]) -> Result<Vec<LaneSum>, BackendError> {
+fn shared_out(
+    learners: &mut [Box<dyn Learner>],
+    plan: &StepPlan<'_>,
+    lanes: &[Lane<'_>],
+) -> Result<Vec<LaneSum>, BackendError> {
     let lanes: Vec<&Lane<'_>> = lanes.iter().collect();
     let each = lanes.len().div_ceil(learners.len()).max(1);
     let parts: Vec<Result<Vec<LaneSum>, BackendError>> = std::thread::scope(|scope| {

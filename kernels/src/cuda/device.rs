@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::{Address, Driver, DriverError, Launch, Mapped};
 use super::parameters::Parameters;
-use super::storage::{Allocation, Returned};
+use super::storage::{Allocation, Returned, Staging};
 use super::template::{instantiate, Constant};
 use super::watch::{Counted, Watch};
 use crate::backend::BackendError;
@@ -138,7 +138,7 @@ impl<D: Driver> Device<D> {
     /// Memory of undefined content.
     pub fn allocate(&mut self, bytes: usize) -> Allocation {
         let bytes = bytes.next_multiple_of(256).max(256);
-        let again = self.returned.0.lock().ok().and_then(|mut list| {
+        let again = self.returned.memory.lock().ok().and_then(|mut list| {
             let at = list.iter().position(|&(size, _)| size == bytes)?;
             Some(list.swap_remove(at).1)
         });
@@ -164,6 +164,19 @@ impl<D: Driver> Device<D> {
             bytes: 0,
             id: usize::MAX,
         })
+    }
+
+    /// Memory that the host writes, given back when it is dropped.
+    pub fn staging(&mut self, bytes: usize) -> Staging {
+        let bytes = bytes.next_multiple_of(256);
+        let again = self.returned.staging.lock().ok().and_then(|mut list| {
+            let at = list.iter().position(|mapped| mapped.bytes == bytes)?;
+            Some(list.swap_remove(at))
+        });
+        Staging {
+            mapped: again.unwrap_or_else(|| self.map(bytes)),
+            returned: self.returned.clone(),
+        }
     }
 
     /// Copies to the device at once. Not within a sequence that repeats.

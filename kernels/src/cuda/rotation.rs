@@ -30,7 +30,7 @@ impl<D: Driver> CudaBackend<D> {
         let pairs = omega.len();
         let table = self.device.allocate(8 * capacity * pairs);
         let omega_memory = self.device.allocate(4 * pairs);
-        let staging = self.device.map(HEADER + 4 * capacity);
+        let staging = self.device.staging(HEADER + 4 * capacity);
         self.device.write(omega_memory.address, bytemuck::cast_slice(omega));
         let at_rest = [1.0f32, 0.0].repeat(capacity * pairs);
         self.device.write(table.address, bytemuck::cast_slice(&at_rest));
@@ -52,15 +52,17 @@ impl<D: Driver> CudaBackend<D> {
             "more times than there is room"
         );
         let header = [first as u32, times.len() as u32];
-        self.device.stage(rotation.staging, 0, bytemuck::bytes_of(&header));
+        self.device
+            .stage(rotation.staging.mapped, 0, bytemuck::bytes_of(&header));
         for (i, chunk) in times.chunks(CHUNK).enumerate() {
             let mut rounded = [0.0f32; CHUNK];
             rounded.iter_mut().zip(chunk).for_each(|(to, &time)| *to = time as f32);
             let bytes = bytemuck::cast_slice(&rounded[..chunk.len()]);
-            self.device.stage(rotation.staging, HEADER + 4 * CHUNK * i, bytes);
+            self.device
+                .stage(rotation.staging.mapped, HEADER + 4 * CHUNK * i, bytes);
         }
         let parameters = Parameters::new()
-            .address(rotation.staging.address)
+            .address(rotation.staging.mapped.address)
             .address(rotation.omega.address)
             .address(rotation.table.address)
             .word(rotation.pairs);

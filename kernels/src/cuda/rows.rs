@@ -18,7 +18,7 @@ impl<D: Driver> CudaBackend<D> {
     pub(super) fn new_rows(&mut self, capacity: usize) -> CudaRows {
         let bytes = 4 * (1 + capacity);
         let list = self.device.allocate(bytes);
-        let staging = self.device.map(bytes);
+        let staging = self.device.staging(bytes);
         self.device.write(list.address, &0u32.to_le_bytes());
         CudaRows {
             list,
@@ -33,10 +33,11 @@ impl<D: Driver> CudaBackend<D> {
     pub(super) fn write_rows(&mut self, rows: &mut CudaRows, values: &[u32]) {
         assert!(values.len() <= rows.capacity, "more rows than the list has room for");
         rows.count = values.len();
-        self.device.stage(rows.staging, 0, &(values.len() as u32).to_le_bytes());
-        self.device.stage(rows.staging, 4, bytemuck::cast_slice(values));
+        self.device
+            .stage(rows.staging.mapped, 0, &(values.len() as u32).to_le_bytes());
+        self.device.stage(rows.staging.mapped, 4, bytemuck::cast_slice(values));
         let parameters = Parameters::new()
-            .address(rows.staging.address)
+            .address(rows.staging.mapped.address)
             .address(rows.list.address);
         self.device.launch(SET_ROWS, cover(1 + rows.capacity), &parameters);
     }

@@ -8,7 +8,12 @@ use crate::backend::{Matrix, View, ViewMut};
 /// Memory that was given back, by size: taken again before the driver is asked for more. Everything runs in one order, so
 /// that what is taken again is no longer read by what ran before.
 #[derive(Debug, Default)]
-pub(super) struct Returned(pub(super) Mutex<Vec<(usize, Address)>>);
+pub(super) struct Returned {
+    /// Device memory.
+    pub(super) memory: Mutex<Vec<(usize, Address)>>,
+    /// Memory that the host sees too.
+    pub(super) staging: Mutex<Vec<Mapped>>,
+}
 
 /// A piece of device memory; given back when it is dropped.
 #[derive(Debug)]
@@ -20,8 +25,23 @@ pub struct Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        if let Ok(mut list) = self.returned.0.lock() {
+        if let Ok(mut list) = self.returned.memory.lock() {
             list.push((self.bytes, self.address));
+        }
+    }
+}
+
+/// Mapped memory through which the host says what changes; given back when it is dropped.
+#[derive(Debug)]
+pub struct Staging {
+    pub(super) mapped: Mapped,
+    pub(super) returned: Arc<Returned>,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Ok(mut list) = self.returned.staging.lock() {
+            list.push(self.mapped);
         }
     }
 }
@@ -90,7 +110,7 @@ impl Slice {
 pub struct CudaRows {
     /// `1 + capacity` words: the count, then the row numbers.
     pub(super) list: Allocation,
-    pub(super) staging: Mapped,
+    pub(super) staging: Staging,
     pub(super) capacity: usize,
     /// The count as the host knows it.
     pub(super) count: usize,
@@ -114,7 +134,7 @@ pub struct CudaRotation {
     /// `[pairs]` rad/s.
     pub(super) omega: Allocation,
     /// Two words, first row and count, then `[capacity]` times in seconds.
-    pub(super) staging: Mapped,
+    pub(super) staging: Staging,
     pub(super) pairs: usize,
     pub(super) capacity: usize,
 }
