@@ -1,14 +1,17 @@
 //! A network of tiny sizes with windows to learn from, for tests of gradients.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kernels::gradient::Differentiable;
 use kernels::tape::{DropRates, Tape};
 use kernels::Precision;
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::model::config::{Decoder, Feedback, HistoryConfig, ModelConfig};
+use neurohorizon::model::config::{Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
+use neurohorizon::model::identity::Reference;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::traces::Traces;
+use neurohorizon::model::window::Spikes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -64,6 +67,27 @@ pub fn history() -> HistoryConfig {
     }
 }
 
+/// An encoder of identities.
+pub fn identity(scheme: IdentityScheme) -> IdentityConfig {
+    IdentityConfig {
+        scheme,
+        window_bins: 3,
+        bin_s: 0.02,
+        hidden: 5,
+        population: scheme == IdentityScheme::Binned,
+    }
+}
+
+/// Two windows of activity; the last unit is silent.
+fn reference(identity: &IdentityConfig) -> Reference {
+    const MS: i64 = 1_000_000;
+    let spikes = Spikes {
+        times_ns: &[2 * MS, 13 * MS, 25 * MS, 44 * MS, 71 * MS, 77 * MS, 110 * MS],
+        units: &[0, 1, 0, 0, 1, 0, 1],
+    };
+    Reference::new(identity, 20 * MS, UNITS, &[(spikes, 0), (spikes, 60 * MS)])
+}
+
 impl Case {
     /// With a decoder.
     pub fn new(decoder: Decoder) -> Self {
@@ -84,6 +108,7 @@ impl Case {
             plan: SessionPlan {
                 // Not in the order of the table, and not all of it.
                 unit_rows: vec![4, 1, 2],
+                reference: config.identity.map(|identity| Arc::new(reference(&identity))),
                 bins: BINS,
                 max_spikes: 8,
                 precision: Precision::F32,

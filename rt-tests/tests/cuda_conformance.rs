@@ -33,6 +33,7 @@ fn network_on<D: Driver + 'static>(
     );
     let plan = SessionPlan {
         unit_rows: unit_rows.to_vec(),
+        reference: None,
         bins: options.bins.unwrap_or_else(|| checkpoint.config.bins()),
         max_spikes: options.max_spikes,
         precision: options.precision,

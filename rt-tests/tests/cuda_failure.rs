@@ -43,6 +43,7 @@ fn on_breaking(checkpoint: &Checkpoint, replays: usize, fault: Fault) -> Box<dyn
     };
     let plan = SessionPlan {
         unit_rows: matched(checkpoint).rows,
+        reference: None,
         bins: checkpoint.config.bins(),
         max_spikes: MAX_SPIKES,
         precision: Precision::F16,
@@ -121,6 +122,7 @@ fn a_device_that_breaks_at_once_is_refused_with_the_name_of_the_kernel() {
     let checkpoint = checkpoint();
     let plan = SessionPlan {
         unit_rows: matched(&checkpoint).rows,
+        reference: None,
         bins: checkpoint.config.bins(),
         max_spikes: MAX_SPIKES,
         precision: Precision::F16,

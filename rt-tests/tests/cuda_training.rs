@@ -59,9 +59,16 @@ fn figures(learners: Vec<Box<dyn Learner>>, mut each: impl FnMut()) -> (Vec<(f64
     let (set, hash) = training_set(&config).unwrap();
     let (first_ns, step_ns) = (set.recordings()[0].grid_origin_ns, set.shape().bin_ns);
     let shared = std::sync::Arc::new(set.clone());
-    let preparer = Preparer::new(shared.clone(), config.model_config().unwrap().history.as_ref());
+    let preparer = Preparer::new(shared.clone(), config.model_config().unwrap().history.as_ref(), None);
     let batch: Vec<_> = (0..config.training.batch as i64)
-        .map(|number| preparer.to_learn(shared.window(0, first_ns + 50 * number * step_ns), number as u64, 0.2))
+        .map(|number| {
+            preparer.to_learn(
+                shared.window(0, first_ns + 50 * number * step_ns),
+                None,
+                number as u64,
+                0.2,
+            )
+        })
         .collect();
     let mut trainer = Trainer::new(config, set, hash, learners, false).unwrap();
     let steps = (0..STEPS).map(|_| {

@@ -2,10 +2,10 @@
 
 use kernels::reference::{Nudge, Reference};
 use kernels::tape::DropRates;
-use neurohorizon::model::config::{Decoder, Feedback, ModelConfig};
+use neurohorizon::model::config::{Decoder, Feedback, IdentityScheme, ModelConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rt_tests::tiny::{config, history, Case, DECODERS};
+use rt_tests::tiny::{config, history, identity, Case, DECODERS};
 use std::collections::BTreeMap;
 
 /// Step of the finite differences: over five points their error is about its fourth power; that of rounding, 1e-15 over it.
@@ -45,10 +45,16 @@ fn check(case: &Case, rates: DropRates) {
             );
         }
     }
-    // Memory attention exists in every checkpoint and is of use to two variants only.
+    // Memory attention exists in every checkpoint and is of use to two variants only; identities that are computed take
+    // the place of four tables.
     let unused = gradients.len() - moved;
+    let most = if case.checkpoint.config.identity.is_some() {
+        6
+    } else {
+        2
+    };
     assert!(
-        unused <= 2,
+        unused <= most,
         "{unused} parameters of {} have no gradient",
         gradients.len()
     );
@@ -70,6 +76,19 @@ fn with_recent_history() {
         ..config(decoder)
     };
     check(&Case::of(config), DropRates::default());
+}
+
+#[test]
+fn with_identities_from_activity() {
+    for scheme in [IdentityScheme::Binned, IdentityScheme::Events] {
+        println!("{scheme:?}");
+        let config = ModelConfig {
+            history: Some(history()),
+            identity: Some(identity(scheme)),
+            ..config(Decoder::PredictionMemory)
+        };
+        check(&Case::of(config), DropRates::default());
+    }
 }
 
 #[test]

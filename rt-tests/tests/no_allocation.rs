@@ -240,6 +240,7 @@ fn a_network_on_a_gpu_predicts_without_allocating() {
         let matched = UnitMatch::new(&checkpoint, &checkpoint.unit_ids[1..], None).unwrap();
         let plan = SessionPlan {
             unit_rows: matched.rows.clone(),
+            reference: None,
             bins: checkpoint.config.bins(),
             max_spikes: 3_000,
             precision: Precision::F16,

@@ -333,6 +333,7 @@ pub fn build(
     }
     let plan = SessionPlan {
         unit_rows: unit_rows.to_vec(),
+        reference: None,
         bins,
         max_spikes: options.max_spikes,
         precision: options.precision,

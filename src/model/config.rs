@@ -45,6 +45,33 @@ pub struct HistoryConfig {
     pub components: usize,
 }
 
+/// What a unit's identity is computed from ([`super::identity`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityScheme {
+    /// Counts in windows.
+    Binned,
+    /// Spike times.
+    Events,
+}
+
+/// Names in a checkpoint's hyper-parameters.
+const SCHEMES: [(&str, IdentityScheme); 2] = [("binned", IdentityScheme::Binned), ("events", IdentityScheme::Events)];
+
+/// The encoder of identities, in place of a table of embeddings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IdentityConfig {
+    /// From counts or from spike times.
+    pub scheme: IdentityScheme,
+    /// T: bins of a window.
+    pub window_bins: usize,
+    /// Width of such a bin, seconds.
+    pub bin_s: f64,
+    /// Width of its hidden layers.
+    pub hidden: usize,
+    /// Whether the counts of all other units stand beside a unit's own (`binned` only).
+    pub population: bool,
+}
+
 /// Sizes of the network. Times in seconds. Names are those of the reference's constructor but for the memory's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -86,6 +113,8 @@ pub struct ModelConfig {
     pub memory_heads: usize,
     /// The path of recent history (`recent_history`), where there is one.
     pub history: Option<HistoryConfig>,
+    /// The encoder of identities (`identity`), where there is one.
+    pub identity: Option<IdentityConfig>,
 }
 
 impl Default for ModelConfig {
@@ -111,6 +140,7 @@ impl Default for ModelConfig {
             memory_tokens: 4,
             memory_heads: 4,
             history: None,
+            identity: None,
         }
     }
 }
@@ -176,6 +206,7 @@ impl ModelConfig {
             memory_tokens: reader.size("prediction_memory_k", defaults.memory_tokens)?,
             memory_heads: reader.size("prediction_memory_heads", defaults.memory_heads)?,
             history: keys.get("recent_history").map(HistoryConfig::from_json).transpose()?,
+            identity: keys.get("identity").map(IdentityConfig::from_json).transpose()?,
         };
         config.validate()?;
         Ok(config)
@@ -220,6 +251,9 @@ impl ModelConfig {
                 "components": history.components,
             });
         }
+        if let Some(identity) = &self.identity {
+            keys["identity"] = identity.to_json();
+        }
         keys
     }
 
@@ -255,6 +289,9 @@ impl ModelConfig {
         }
         if let Some(history) = &self.history {
             history.validate()?;
+        }
+        if let Some(identity) = &self.identity {
+            identity.validate()?;
         }
         if self.enc_depth > 1024 {
             return refuse(format!("`enc_depth` is {}, expected at most 1024", self.enc_depth));
@@ -402,6 +439,76 @@ impl HistoryConfig {
             )));
         }
         Ok(())
+    }
+}
+
+impl IdentityConfig {
+    fn from_json(value: &Value) -> Result<Self, ConfigError> {
+        let keys = value
+            .as_object()
+            .ok_or_else(|| ConfigError(format!("`identity` is {value}, expected a table of keys")))?;
+        let reader = Reader(keys);
+        let name = reader.word("scheme", "binned")?;
+        let scheme = SCHEMES.iter().find(|(known, _)| *known == name);
+        Ok(IdentityConfig {
+            scheme: scheme
+                .map(|&(_, scheme)| scheme)
+                .ok_or_else(|| ConfigError(format!("`identity.scheme` is `{name}`, expected binned or events")))?,
+            window_bins: reader.size("window_bins", 0)?,
+            bin_s: reader.number("bin_s", 0.0)?,
+            hidden: reader.size("hidden", 0)?,
+            population: reader.flag("population", false)?,
+        })
+    }
+
+    fn to_json(self) -> Value {
+        let scheme = SCHEMES.iter().find(|(_, scheme)| *scheme == self.scheme);
+        json!({
+            "scheme": scheme.map(|(name, _)| *name),
+            "window_bins": self.window_bins,
+            "bin_s": self.bin_s,
+            "hidden": self.hidden,
+            "population": self.population,
+        })
+    }
+
+    /// Refuses what is no encoder, naming the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (key, value, most) in [
+            ("identity.window_bins", self.window_bins, 4096),
+            ("identity.hidden", self.hidden, 4096),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(ConfigError(format!("`{key}` is {value}, expected 1 to {most}")));
+            }
+        }
+        if !(1e-3..=10.0).contains(&self.bin_s) {
+            return Err(ConfigError(format!(
+                "`identity.bin_s` is {}, expected 0.001 to 10 seconds",
+                self.bin_s
+            )));
+        }
+        if self.population && self.scheme == IdentityScheme::Events {
+            return Err(ConfigError(
+                "`identity.population` goes with the `binned` scheme only".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Width of a bin, ns.
+    pub fn bin_ns(&self) -> i64 {
+        (self.bin_s * 1e9).round() as i64
+    }
+
+    /// Length of a window, ns.
+    pub fn window_ns(&self) -> i64 {
+        self.window_bins as i64 * self.bin_ns()
+    }
+
+    /// Numbers that say what a unit did in a window.
+    pub fn inputs(&self) -> usize {
+        self.window_bins * (1 + usize::from(self.population))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod build;
 pub mod checkpoint;
 pub mod config;
 pub mod feedback;
+pub mod identity;
 pub mod layers;
 pub mod network;
 pub mod poisson;

@@ -8,11 +8,14 @@ use kernels::{
     Activation, Attention, Backend, BackendError, Dropout, LinearArgs, Map, Mask, Matrix, Precision, Rotary, View,
 };
 
+use std::sync::Arc;
+
 use kernels::generation::{GeneratedHead, Generation};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
 use super::feedback::FeedbackEncoder;
+use super::identity::Reference;
 use super::layers::add_linear;
 use super::session::{Buffers, Session};
 use super::traces::Traces;
@@ -29,6 +32,8 @@ const PREDICTION: u64 = 1;
 pub struct SessionPlan {
     /// Rows of the checkpoint's `unit_emb` that are this session's units, in order.
     pub unit_rows: Vec<usize>,
+    /// What the units did, for a network that computes their identities from it; without it they are looked up.
+    pub reference: Option<Arc<Reference>>,
     /// Predicted bins, at most the checkpoint's `max_pred_bins`.
     pub bins: usize,
     /// Spikes that a window may hold.

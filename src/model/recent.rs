@@ -16,6 +16,7 @@ use kernels::generation::GeneratedHistory;
 use kernels::{Backend, Matrix, View, ViewMut};
 
 use super::config::HistoryConfig;
+use super::identity::HistoryTables;
 
 /// The path's parameters.
 pub struct RecentHistory<B: Backend> {
@@ -51,23 +52,35 @@ pub(super) struct SessionHistory<B: Backend> {
 }
 
 impl<B: Backend> RecentHistory<B> {
+    /// What the tables hold of some units.
+    pub(super) fn looked_up(&self, backend: &mut B, unit_rows: &B::Rows, units: usize) -> HistoryTables<B> {
+        let mut of = |table: &B::Tensor| {
+            let mut out = backend.zeros(units, table.cols());
+            backend.gather(table.view(), unit_rows, out.view_mut());
+            out
+        };
+        HistoryTables {
+            unit_weight: of(&self.unit_weight),
+            read: of(&self.read),
+            write: of(&self.write),
+        }
+    }
+
     /// What depends on the units only.
-    pub(super) fn prepare(&self, backend: &mut B, unit_rows: &B::Rows, units: usize, bins: usize) -> SessionHistory<B> {
+    pub(super) fn prepare(&self, backend: &mut B, tables: HistoryTables<B>, bins: usize) -> SessionHistory<B> {
         let (own, components) = (self.bin_weight.cols(), self.config.components);
-        let width = 2 * own + components + 1;
+        let (units, width) = (tables.read.rows(), 2 * own + components + 1);
         let mut session = SessionHistory::<B> {
-            unit_weight: backend.zeros(units, own),
-            read: backend.zeros(units, self.read.cols()),
+            unit_weight: tables.unit_weight,
+            read: tables.read,
             own: backend.zeros(units, own + 1),
             population: backend.zeros(self.config.population_time_constants, units),
             components: backend.zeros(1, components),
             left: backend.zeros(bins, width),
             right: backend.zeros(units, width),
         };
-        backend.gather(self.unit_weight.view(), unit_rows, session.unit_weight.view_mut());
-        backend.gather(self.read.view(), unit_rows, session.read.view_mut());
         let write = session.right.block_mut(0, units, 2 * own, components);
-        backend.gather(self.write.view(), unit_rows, write);
+        backend.copy(tables.write.view(), false, write);
         backend.fill(1.0, session.left.view_mut());
         let shared = session.left.block_mut(0, bins, 0, own);
         backend.copy(self.bin_weight.row_block(0, bins), false, shared);

@@ -5,6 +5,7 @@ use kernels::{Activation, Backend, LinearArgs, Matrix};
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
 use super::feedback::UnitFeedback;
+use super::identity::UnitTables;
 use super::network::SessionPlan;
 use super::recent::SessionHistory;
 use super::weights::Weights;
@@ -82,15 +83,28 @@ fn scratch_width(config: &ModelConfig) -> usize {
     config.cross_heads.max(config.self_heads) * config.dim_head
 }
 
+/// What the checkpoint's tables hold of some units.
+fn looked_up<B: Backend>(backend: &mut B, weights: &Weights<B>, unit_rows: &[usize]) -> UnitTables<B> {
+    let rows: Vec<u32> = unit_rows.iter().map(|&row| row as u32).collect();
+    let mut list = backend.rows(rows.len());
+    backend.set_rows(&mut list, &rows);
+    let mut units = backend.zeros(rows.len(), weights.units.cols());
+    backend.gather(weights.units.view(), &list, units.view_mut());
+    let history = weights.history.as_ref();
+    UnitTables {
+        units,
+        history: history.map(|path| path.looked_up(backend, &list, rows.len())),
+    }
+}
+
 impl<B: Backend> Session<B> {
     pub(super) fn new(backend: &mut B, checkpoint: &Checkpoint, weights: &Weights<B>, plan: &SessionPlan) -> Self {
         let config = &checkpoint.config;
         let (dim, n) = (config.dim, plan.unit_rows.len());
-        let rows: Vec<u32> = plan.unit_rows.iter().map(|&row| row as u32).collect();
-        let mut unit_rows = backend.rows(n);
-        backend.set_rows(&mut unit_rows, &rows);
-        let mut units = backend.zeros(n, dim);
-        backend.gather(weights.units.view(), &unit_rows, units.view_mut());
+        let UnitTables { units, history } = match (&weights.identity, &plan.reference) {
+            (Some(encoder), Some(reference)) => encoder.tables(backend, reference),
+            _ => looked_up(backend, weights, &plan.unit_rows),
+        };
 
         let mut tokens = backend.zeros(TOKEN_TYPES * n, dim);
         let types = weights.token_types.row_block(0, TOKEN_TYPES);
@@ -135,8 +149,8 @@ impl<B: Backend> Session<B> {
         backend.linear(unit_half.view(), &weights.head.from_unit, plain, head_units.view_mut());
 
         let feedback = weights.feedback.prepare(backend, &units);
-        let history = weights.history.as_ref();
-        let history = history.map(|path| path.prepare(backend, &unit_rows, n, plan.bins));
+        let history = weights.history.as_ref().zip(history);
+        let history = history.map(|(path, tables)| path.prepare(backend, tables, plan.bins));
         Session {
             history,
             units,

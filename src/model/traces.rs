@@ -49,6 +49,11 @@ impl Traces {
         self.mean.len()
     }
 
+    /// Compares with another mean from here on, in counts a bin, `[N]`; the traces stay what they are.
+    pub fn compare_with(&mut self, mean: impl Iterator<Item = f32>) {
+        self.mean.iter_mut().zip(mean).for_each(|(old, new)| *old = new);
+    }
+
     /// Back to the mean, as at the start of a recording.
     pub fn restart(&mut self) {
         for trace in self.state.chunks_exact_mut(self.mean.len().max(1)) {

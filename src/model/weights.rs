@@ -4,10 +4,11 @@ use kernels::generation::{GeneratedAttention, GeneratedLayer};
 use kernels::{Backend, Dropout, LinearSpec, Origin, Precision, View};
 
 use super::checkpoint::{Checkpoint, HostTensor};
-use super::config::{Decoder, Feedback};
+use super::config::{Decoder, Feedback, IdentityScheme};
 use super::feedback::{
     CountMlpPool, CountQuery, FeedbackEncoder, MemoryEncoder, RateWeighted, CROSS_ATTENTION_FEEDBACK_HEADS,
 };
+use super::identity::{EventPool, HistoryHeads, IdentityEncoder, Look, Mlp};
 use super::layers::{CrossAttention, FeedForward, LayerNorm, NormedLinear, SelfAttention};
 use super::recent::RecentHistory;
 
@@ -88,6 +89,7 @@ pub struct Weights<B: Backend> {
     pub(super) head: Head<B>,
     pub(super) feedback: FeedbackEncoder<B>,
     pub(super) history: Option<RecentHistory<B>>,
+    pub(super) identity: Option<IdentityEncoder<B>>,
 }
 
 impl<B: Backend> Weights<B> {
@@ -131,8 +133,19 @@ impl<B: Backend> Weights<B> {
             head: loader.head(),
             feedback: loader.feedback(),
             history: loader.history(),
+            identity: loader.identity(),
         }
     }
+}
+
+/// The encoder of identities alone, in FP32, where the checkpoint has one.
+pub(super) fn identity_encoder<B: Backend>(backend: &mut B, checkpoint: &Checkpoint) -> Option<IdentityEncoder<B>> {
+    let mut loader = Loader {
+        backend,
+        checkpoint,
+        precision: Precision::F32,
+    };
+    loader.identity()
 }
 
 /// Makes backend weights out of named tensors. The checkpoint was validated, so every name is there.
@@ -312,6 +325,49 @@ impl<B: Backend> Loader<'_, B> {
             write: self.table("history.write"),
             bin_mix: self.table("history.bin_mix"),
             config,
+        })
+    }
+
+    fn mlp(&mut self, prefix: &str) -> Mlp<B> {
+        let (hidden, _) = self.matrix_shape(&format!("{prefix}.0.weight"));
+        let (outputs, _) = self.matrix_shape(&format!("{prefix}.2.weight"));
+        Mlp {
+            layers: [0, 1, 2].map(|layer| self.linear(&format!("{prefix}.{layer}"))),
+            hidden,
+            outputs,
+        }
+    }
+
+    fn identity(&mut self) -> Option<IdentityEncoder<B>> {
+        let config = &self.checkpoint.config;
+        let (identity, heads, history) = (config.identity?, config.cross_heads, config.history.as_ref());
+        let look = match identity.scheme {
+            IdentityScheme::Binned => Look::Binned(self.mlp("identity.window")),
+            IdentityScheme::Events => Look::Events(EventPool {
+                query: self.table("identity.query"),
+                key_value: self.table("identity.event"),
+                out: self.linear("identity.pooled"),
+                rate: self.linear("identity.rate"),
+                heads,
+                omega: self.host("rotary_emb.omega").data.clone(),
+            }),
+        };
+        let history = history.map(|path| HistoryHeads {
+            unit_weight: self.linear("identity.history.unit_weight"),
+            read: self.linear("identity.history.read"),
+            write: self.linear("identity.history.write"),
+            widths: [
+                path.time_constants_s.len() + 1,
+                path.population_time_constants * path.components,
+                path.components,
+            ],
+            population_constants: path.population_time_constants,
+        });
+        Some(IdentityEncoder {
+            config: identity,
+            look,
+            unit: self.mlp("identity.unit"),
+            history,
         })
     }
 

@@ -9,11 +9,12 @@ use super::sampler::{SamplerOptions, UnitDropout};
 use super::schedule::{Schedule, ScheduleError};
 use super::sections::WARM_UP_STEPS;
 pub use super::sections::{
-    DataSection, DropoutSection, ExposureSection, HistorySection, ModelSection, OptimiserKind, OptimiserSection, Part,
-    RateOver, RecordingSection, ScheduleSection, SimulateSection, TrainingSection, UnitDropoutSection,
+    DataSection, DropoutSection, ExposureSection, HistorySection, IdentitySection, ModelSection, OptimiserKind,
+    OptimiserSection, Part, RateOver, RecordingSection, ScheduleSection, SimulateSection, TrainingSection,
+    UnitDropoutSection,
 };
 use super::TrainError;
-use crate::model::config::{Decoder, Feedback, HistoryConfig, ModelConfig};
+use crate::model::config::{Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
 use kernels::tape::DropRates;
 
 /// A whole training run.
@@ -45,6 +46,42 @@ pub struct TrainConfig {
 /// Bins narrower than the spikes' own width, and wider than anything that is predicted here, are mistakes.
 const MIN_BIN_MS: f64 = 1.0;
 const MAX_BIN_MS: f64 = 10_000.0;
+
+fn identity_config(section: &IdentitySection) -> Result<IdentityConfig, String> {
+    let scheme = match section.scheme.as_str() {
+        "binned" => IdentityScheme::Binned,
+        "events" => IdentityScheme::Events,
+        other => return Err(format!("model.identity.scheme is {other:?}, expected binned or events")),
+    };
+    let bins = section.window_ms / section.bin_ms;
+    let window_bins = bins.round();
+    if !((bins - window_bins).abs() < 1e-9 && (1.0..=4096.0).contains(&window_bins)) {
+        return Err(format!(
+            "model.identity.window_ms is {} and bin_ms {}, expected 1 to 4096 whole bins in a window",
+            section.window_ms, section.bin_ms
+        ));
+    }
+    let window_s = section.window_ms * 1e-3;
+    if !(section.shortest_s >= window_s && section.longest_s >= section.shortest_s && section.longest_s <= 1e5) {
+        return Err(format!(
+            "model.identity.shortest_s is {} and longest_s {}, expected a window ({window_s} s) at least, in this order",
+            section.shortest_s, section.longest_s
+        ));
+    }
+    if section.validation_s.is_nan() || section.validation_s < window_s {
+        return Err(format!(
+            "model.identity.validation_s is {}, expected a window ({window_s} s) at least",
+            section.validation_s
+        ));
+    }
+    Ok(IdentityConfig {
+        scheme,
+        window_bins: window_bins as usize,
+        bin_s: section.bin_ms * 1e-3,
+        hidden: section.hidden,
+        population: section.population && scheme == IdentityScheme::Binned,
+    })
+}
 
 impl TrainConfig {
     /// Reads a file.
@@ -157,6 +194,7 @@ impl TrainConfig {
             population_time_constants: history.population_time_constants,
             components: history.components,
         });
+        let identity = model.identity.as_ref().map(identity_config).transpose()?;
         let config = ModelConfig {
             sequence_length: model.history_ms * 1e-3 + pred_window,
             pred_window,
@@ -177,6 +215,7 @@ impl TrainConfig {
             memory_tokens: model.memory_tokens,
             memory_heads: model.memory_heads,
             history,
+            identity,
         };
         config.validate().map_err(|error| format!("[model]: {error}"))?;
         Ok(config)

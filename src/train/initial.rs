@@ -67,6 +67,9 @@ fn is_memory_output(name: &str) -> bool {
     name.starts_with("ar_decoder.layers.") && name.contains(".1.to_out.")
 }
 
+/// Deviation of keys, values and the query of spikes, whose number of channels is that of an attention.
+const EVENT: f32 = 0.2;
+
 /// How a tensor's elements begin.
 enum Begin {
     Constant(f32),
@@ -83,6 +86,10 @@ impl Begin {
             _ if is_memory_output(name) => Begin::Constant(0.0),
             ("history.read", _, &[_, cols]) => Begin::Normal(1.0 / ((units * cols / components) as f32).sqrt()),
             ("history.write", ..) => Begin::Normal(WRITE),
+            ("identity.history.unit_weight.weight" | "identity.history.unit_weight.bias", ..) => Begin::Constant(0.0),
+            // What is read is scaled to the number of units afterwards.
+            ("identity.history.read.weight", ..) => Begin::Normal(1.0),
+            ("identity.query" | "identity.event", ..) => Begin::Normal(EVENT),
             (_, "bin_emb" | "query" | "summary_queries", _) => Begin::Normal(EMBEDDING),
             _ if name.ends_with("_emb.weight") => Begin::Normal(EMBEDDING),
             // Packed projections begin by Xavier's rule (Glorot and Bengio 2010), their biases at zero.

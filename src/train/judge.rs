@@ -92,6 +92,7 @@ fn by_session<'a>(set: &TrainingSet, windows: &'a [Prepared]) -> Vec<Lane<'a>> {
         .chunk_by(|a, b| session(a) == session(b))
         .map(|windows| Lane {
             unit_rows: unit_rows(set, windows[0].window.recording),
+            reference: windows[0].reference.clone(),
             windows: windows.iter().collect(),
         })
         .collect()

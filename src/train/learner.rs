@@ -1,6 +1,8 @@
 //! One thread's work on one backend: the network on a tape over some windows, the gradient of their loss, and what it
 //! generates.
 
+use std::sync::Arc;
+
 use kernels::cpu::{CpuBackend, CpuOptions};
 use kernels::cuda::driver::DriverError;
 use kernels::cuda::gpu::Gpu;
@@ -18,6 +20,7 @@ use super::parameters::GradientMap;
 use super::prepare::Prepared;
 use super::TrainError;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::identity::Reference;
 use crate::model::network::Network;
 use crate::model::{BackendKind, BuildError, SessionPlan};
 
@@ -27,6 +30,8 @@ use crate::model::{BackendKind, BuildError, SessionPlan};
 pub struct Lane<'a> {
     /// Rows of the unit embedding of the session's units.
     pub unit_rows: Vec<usize>,
+    /// What their identities are computed from, where they are.
+    pub reference: Option<Arc<Reference>>,
     /// Its windows.
     pub windows: Vec<&'a Prepared>,
 }
@@ -119,11 +124,12 @@ impl<B: Differentiable> OnTape<B> {
         mut work: impl FnMut(&mut Network<Tape<B>>, &Lane<'_>) -> Result<T, BackendError>,
     ) -> Result<Vec<T>, BackendError> {
         let mut results = Vec::with_capacity(lanes.len());
-        for lanes in lanes.chunk_by(|a, b| a.unit_rows == b.unit_rows) {
+        for lanes in lanes.chunk_by(|a, b| a.unit_rows == b.unit_rows && a.reference == b.reference) {
             let mut tape = self.tape.take().expect("put back after every session");
             tape.clear();
             let session = SessionPlan {
                 unit_rows: lanes[0].unit_rows.clone(),
+                reference: lanes[0].reference.clone(),
                 bins: checkpoint.config.bins(),
                 max_spikes,
                 precision: Precision::F32,

@@ -13,6 +13,7 @@ pub mod learner;
 pub mod optimiser;
 pub mod parameters;
 pub mod prepare;
+pub mod references;
 pub mod sampler;
 pub mod schedule;
 mod sections;

@@ -41,7 +41,7 @@ fn is_unit_table(name: &str) -> bool {
 
 /// Whether a parameter is of the path of recent history.
 pub fn is_history(parameter: &Parameter) -> bool {
-    parameter.name.starts_with("history.")
+    parameter.name.starts_with("history.") || parameter.name.starts_with("identity.history.")
 }
 
 /// Writes the parameters' values back.

@@ -2,12 +2,27 @@
 
 use std::sync::Arc;
 
+use kernels::BackendError;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::sampler::{TrainingRecording, TrainingSet, Window};
+use super::references::References;
+use super::sampler::{Batch, TrainingRecording, TrainingSet, Window};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::config::HistoryConfig;
+use crate::model::identity::{Identities, Reference};
 use crate::model::traces::{TraceReader, Traces};
+
+/// Numbers of a step's windows stay below it, those of its references begin here.
+const REFERENCE: u64 = 1 << 32;
+
+/// A seed of something in a step (SplitMix64's finaliser over the three).
+fn mixed(seed: u64, step: u64, index: u64) -> u64 {
+    let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index.wrapping_mul(0xd1b5_4a32_d192_ed03);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
 
 /// Bins between two kept states of the traces.
 const STRIDE: i64 = 64;
@@ -23,6 +38,8 @@ pub struct Prepared {
     pub population: Vec<f32>,
     /// Seed of what is random in this window's step.
     pub seed: u64,
+    /// What the units' identities are computed from, where they are.
+    pub reference: Option<Arc<Reference>>,
 }
 
 /// Traces of a recording, kept every [`STRIDE`] bins so that those of any time are near.
@@ -73,11 +90,12 @@ pub struct Preparer {
     /// By recording; empty without the path of recent history.
     traces: Vec<TraceIndex>,
     constants: usize,
+    references: Option<References>,
 }
 
 impl Preparer {
     /// Goes through every recording once.
-    pub fn new(set: Arc<TrainingSet>, history: Option<&HistoryConfig>) -> Self {
+    pub fn new(set: Arc<TrainingSet>, history: Option<&HistoryConfig>, references: Option<References>) -> Self {
         let shape = set.shape();
         let index = |(number, recording): (usize, &TrainingRecording)| -> Option<TraceIndex> {
             let rates: Vec<f32> = set
@@ -92,16 +110,71 @@ impl Preparer {
         Preparer {
             traces: set.recordings().iter().enumerate().filter_map(index).collect(),
             constants: history.map_or(0, |history| history.population_time_constants),
+            references,
             set,
         }
     }
 
+    /// The windows of a step, to learn from. Those of one session share a reference, of which nothing is predicted.
+    pub fn step(&self, batch: Batch, seed: u64, dropped: f64) -> Vec<Prepared> {
+        let session = |window: &Window| self.set.recordings()[window.recording].session;
+        let mut drawn: Vec<Option<Arc<Reference>>> = vec![None; self.set.sessions().len()];
+        if let Some(references) = &self.references {
+            for (number, drawn) in drawn.iter_mut().enumerate() {
+                let windows: Vec<&Window> = batch
+                    .windows
+                    .iter()
+                    .filter(|window| session(window) == number)
+                    .collect();
+                if !windows.is_empty() {
+                    *drawn =
+                        Some(references.draw(number, &windows, mixed(seed, batch.step, REFERENCE + number as u64)));
+                }
+            }
+        }
+        let windows = batch.windows.into_iter().enumerate();
+        windows
+            .map(|(index, window)| {
+                let reference = drawn[session(&window)].clone();
+                self.to_learn(window, reference, mixed(seed, batch.step, index as u64), dropped)
+            })
+            .collect()
+    }
+
+    /// Writes the identities of the sessions' units to the checkpoint's tables, where they are computed: it then knows them
+    /// by name, too.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn write_identities(&self, checkpoint: &mut Checkpoint) -> Result<(), BackendError> {
+        let Some(references) = &self.references else {
+            return Ok(());
+        };
+        for (number, session) in self.set.sessions().iter().enumerate() {
+            match Identities::compute(checkpoint, &references.fixed(number)) {
+                Ok(identities) => identities.write(checkpoint, 1 + session.first_unit),
+                Err(error) => return Err(BackendError(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
     /// A window to be judged by: nothing is dropped.
     pub fn whole(&self, window: Window) -> Prepared {
+        let session = self.set.recordings()[window.recording].session;
+        let reference = self.references.as_ref().map(|references| references.fixed(session));
+        self.seen(window, reference)
+    }
+
+    /// A window with what is known of its units.
+    fn seen(&self, window: Window, reference: Option<Arc<Reference>>) -> Prepared {
         let (mut features, mut population) = (Vec::new(), Vec::new());
         if let Some(index) = self.traces.get(window.recording) {
             let end_ns = window.start_ns + self.set.shape().history_ns;
-            let traces = index.at(&self.set.recordings()[window.recording], end_ns);
+            let mut traces = index.at(&self.set.recordings()[window.recording], end_ns);
+            if let Some(reference) = &reference {
+                traces.compare_with(reference.log_rates().iter().map(|rate| rate.exp()));
+            }
             features.resize(traces.feature_count(), 0.0);
             population.resize(self.constants * traces.units(), 0.0);
             traces.features(&mut features);
@@ -112,12 +185,13 @@ impl Preparer {
             features,
             population,
             seed: 0,
+            reference,
         }
     }
 
     /// A window to learn from: the population loses each unit with probability `dropped`, the others stand for it.
-    pub fn to_learn(&self, window: Window, seed: u64, dropped: f64) -> Prepared {
-        let mut prepared = self.whole(window);
+    pub fn to_learn(&self, window: Window, reference: Option<Arc<Reference>>, seed: u64, dropped: f64) -> Prepared {
+        let mut prepared = self.seen(window, reference);
         prepared.seed = seed;
         let units = self.set.session_of(prepared.window.recording).recorded_ids.len();
         let mut present = vec![false; units];

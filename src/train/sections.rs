@@ -52,7 +52,10 @@ pub struct RecordingSection {
     /// Parts that training is judged by.
     #[serde(default)]
     pub validate: Vec<Part>,
-    /// Parts that must overlap neither.
+    /// In a session of which nothing is trained on: parts that its units' identities and rates are taken from.
+    #[serde(default)]
+    pub reference: Vec<Part>,
+    /// Parts that must overlap none of these.
     #[serde(default)]
     pub test: Vec<Part>,
 }
@@ -139,6 +142,8 @@ pub struct ModelSection {
     pub memory_heads: usize,
     /// The path of recent history; the reference's network alone without it.
     pub recent_history: Option<HistorySection>,
+    /// Identities computed from the units' own activity; a table of embeddings without it.
+    pub identity: Option<IdentitySection>,
 }
 
 impl Default for ModelSection {
@@ -162,6 +167,44 @@ impl Default for ModelSection {
             memory_tokens: 4,
             memory_heads: 4,
             recent_history: None,
+            identity: None,
+        }
+    }
+}
+
+/// `[model.identity]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentitySection {
+    /// `binned` (counts) or `events` (spike times).
+    pub scheme: String,
+    /// Length of a window, ms.
+    pub window_ms: f64,
+    /// Width of a bin in it, ms.
+    pub bin_ms: f64,
+    /// Width of the encoder's hidden layers.
+    pub hidden: usize,
+    /// The counts of all other units stand beside a unit's own (`binned` only).
+    pub population: bool,
+    /// Shortest reference while learning, s.
+    pub shortest_s: f64,
+    /// Longest reference while learning, s.
+    pub longest_s: f64,
+    /// Reference of the validations, s.
+    pub validation_s: f64,
+}
+
+impl Default for IdentitySection {
+    fn default() -> Self {
+        IdentitySection {
+            scheme: "binned".into(),
+            window_ms: 1000.0,
+            bin_ms: 20.0,
+            hidden: 64,
+            population: true,
+            shortest_s: 10.0,
+            longest_s: 60.0,
+            validation_s: 30.0,
         }
     }
 }

@@ -34,6 +34,9 @@ pub fn training_set(config: &TrainConfig) -> Result<(TrainingSet, u64), TrainErr
     let model = config.model_config().map_err(TrainError::Config)?;
     let shape = WindowShape::new(&model, model.bins());
     let set = TrainingSet::new(sources, shape, min_rate_hz)?;
+    if config.model.identity.is_none() {
+        set.all_trained()?;
+    }
     if let Some(lone) = set.sessions().iter().find(|session| session.recorded_ids.len() == 1) {
         return Err(TrainError::Config(format!(
             "session {} has one unit, {}; a population has at least two",
@@ -56,6 +59,7 @@ fn source(section: &RecordingSection) -> Result<Source, TrainError> {
         recording: Recording::load(&section.path)?,
         training: spans(&section.train),
         validation: spans(&section.validate),
+        reference: spans(&section.reference),
         test: spans(&section.test),
     })
 }
@@ -81,6 +85,7 @@ fn simulated(section: &SimulateSection) -> Result<Source, TrainError> {
     Ok(Source {
         session: "simulated".into(),
         training: part(0.0, section.train_s),
+        reference: Vec::new(),
         validation: part(section.train_s, whole_s),
         test: Vec::new(),
         recording,

@@ -12,6 +12,7 @@ use super::learner::{Lane, LaneSum, Learner, StepPlan};
 use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
 use super::parameters::{is_history, parameters, store, GradientMap};
 use super::prepare::{Prepared, Preparer};
+use super::references::References;
 use super::sampler::{Prefetch, Sampler, TrainingSet};
 use super::schedule::Schedule;
 use super::state::{load, save, write_whole, Progress};
@@ -172,7 +173,11 @@ impl Trainer {
         {
             *decay = rates.history_weight_decay;
         }
-        let preparer = Arc::new(Preparer::new(set.clone(), model.history.as_ref()));
+        let references = match (model.identity, &config.model.identity) {
+            (Some(identity), Some(section)) => Some(References::new(set.clone(), identity, section)?),
+            _ => None,
+        };
+        let preparer = Arc::new(Preparer::new(set.clone(), model.history.as_ref(), references));
         let validation: Vec<Prepared> = chosen(&set, config.training.validation_windows)
             .into_iter()
             .map(|(recording, start_ns)| preparer.whole(set.window(recording, start_ns)))
@@ -234,11 +239,7 @@ impl Trainer {
         let (sampler, preparer) = (self.sampler.clone(), self.preparer.clone());
         let (seed, dropped) = (self.config.training.seed, self.config.dropout.population);
         let batches = Prefetch::new(first..steps, move |step| {
-            let windows = sampler.batch(step).windows.into_iter().enumerate();
-            let of = |index: usize| mixed(seed, step, index as u64);
-            Ok(windows
-                .map(|(index, window)| preparer.to_learn(window, of(index), dropped))
-                .collect::<Vec<_>>())
+            Ok(preparer.step(sampler.batch(step), seed, dropped))
         })?;
         let mut ending = Ending::Finished;
         for batch in batches {
@@ -374,6 +375,7 @@ impl Trainer {
     /// Writes the weights as they are: the best that there are, or the latest where nothing judges them.
     fn keep(&mut self) -> Result<(), TrainError> {
         let path = self.config.training.out.join(BEST);
+        self.preparer.write_identities(&mut self.checkpoint)?;
         write_whole(&path, &self.checkpoint.to_safetensors(Stored::F32)?)?;
         self.kept = true;
         Ok(())
@@ -408,14 +410,6 @@ impl Trainer {
 pub const BEST: &str = "best.safetensors";
 /// Name of the state to go on from.
 pub const LAST: &str = "last.safetensors";
-
-/// A seed of a step's window (SplitMix64's finaliser over the three).
-fn mixed(seed: u64, step: u64, index: u64) -> u64 {
-    let mut x = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index.wrapping_mul(0xd1b5_4a32_d192_ed03);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
 
 /// What of a configuration has to be the same for training to go on: not where, how fast and how long.
 fn comparable(config: &str) -> Option<serde_json::Value> {
@@ -473,6 +467,7 @@ fn lanes<'a>(set: &TrainingSet, batch: &'a [Prepared]) -> Vec<Lane<'a>> {
         .flat_map(|windows| windows.chunks(LANE))
         .map(|windows| Lane {
             unit_rows: unit_rows(set, windows[0].window.recording),
+            reference: windows[0].reference.clone(),
             windows: windows.to_vec(),
         })
         .collect()

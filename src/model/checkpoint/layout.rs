@@ -1,7 +1,7 @@
 //! Which tensors a configuration needs, and of which shape.
 
 use super::{Checkpoint, Reason};
-use crate::model::config::{Decoder, Feedback, ModelConfig};
+use crate::model::config::{Decoder, Feedback, IdentityScheme, ModelConfig};
 
 /// A tensor that must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,52 @@ impl Layout {
         self.tensor(format!("{prefix}.in_proj_weight"), &[3 * dim, dim], "3 dim, dim");
         self.tensor(format!("{prefix}.in_proj_bias"), &[3 * dim], "3 dim");
         self.linear(&format!("{prefix}.out_proj"), dim, dim, "dim, dim");
+    }
+
+    fn identity(&mut self, config: &ModelConfig) {
+        let Some(identity) = &config.identity else { return };
+        let (hidden, width) = (identity.hidden, config.cross_heads * config.dim_head);
+        let mut mlp = |prefix: &str, inputs: usize, outputs: usize| {
+            self.linear(&format!("{prefix}.0"), hidden, inputs, "identity.hidden, inputs");
+            self.linear(
+                &format!("{prefix}.1"),
+                hidden,
+                hidden,
+                "identity.hidden, identity.hidden",
+            );
+            self.linear(&format!("{prefix}.2"), outputs, hidden, "outputs, identity.hidden");
+        };
+        mlp("identity.unit", hidden, config.dim);
+        match identity.scheme {
+            IdentityScheme::Binned => mlp("identity.window", identity.inputs(), hidden),
+            IdentityScheme::Events => {
+                let meaning = "1 or 2, cross_heads · dim_head";
+                self.tensor("identity.query".into(), &[1, width], meaning);
+                self.tensor("identity.event".into(), &[2, 2 * width], "2, 2 cross_heads · dim_head");
+                self.linear(
+                    "identity.pooled",
+                    hidden,
+                    width,
+                    "identity.hidden, cross_heads · dim_head",
+                );
+                self.linear("identity.rate", hidden, 1, "identity.hidden, 1");
+            }
+        }
+        if let Some(history) = &config.history {
+            let read = history.population_time_constants * history.components;
+            for (part, outputs) in [
+                ("unit_weight", history.time_constants_s.len() + 1),
+                ("read", read),
+                ("write", history.components),
+            ] {
+                self.linear(
+                    &format!("identity.history.{part}"),
+                    outputs,
+                    config.dim,
+                    "columns of the table, dim",
+                );
+            }
+        }
     }
 
     fn feedback(&mut self, config: &ModelConfig) {
@@ -176,6 +222,7 @@ pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
         let meaning = "max_pred_bins, components";
         layout.tensor("history.bin_mix".into(), &[bins, history.components], meaning);
     }
+    layout.identity(config);
     layout.tensors
 }
 

@@ -67,6 +67,12 @@ pub enum SamplerError {
         /// The session's name.
         session: String,
     },
+    /// A recording with training and reference intervals.
+    #[error("{recording} has both training and reference intervals; what is trained on is its own reference")]
+    Reference {
+        /// The recording's name.
+        recording: String,
+    },
     /// Recordings of one session that are not of the same units.
     #[error(
         "{first} and {second} are both of session {session}, but unit {unit} is in one of them only; recordings of \

@@ -26,6 +26,8 @@ pub struct Source {
     pub training: Vec<Span>,
     /// What training is judged by.
     pub validation: Vec<Span>,
+    /// Where nothing of the session is trained on: what its units' rates and identities are taken from.
+    pub reference: Vec<Span>,
     /// What must not be touched; only checked against the others.
     pub test: Vec<Span>,
 }
@@ -56,6 +58,9 @@ pub struct TrainingRecording {
     pub training: Vec<Interval>,
     /// The observed stretches of its validation intervals.
     pub validation: Vec<Interval>,
+    /// The observed stretches that its units' rates and identities are taken from: the training intervals, or those of the
+    /// reference.
+    pub reference: Vec<Interval>,
 }
 
 impl TrainingRecording {
@@ -68,7 +73,7 @@ impl TrainingRecording {
     }
 
     /// The first bin edge at or after a time.
-    pub(super) fn grid_at_or_after(&self, t_ns: i64, bin_ns: i64) -> i64 {
+    pub(in crate::train) fn grid_at_or_after(&self, t_ns: i64, bin_ns: i64) -> i64 {
         t_ns + (self.grid_origin_ns - t_ns).rem_euclid(bin_ns)
     }
 }
@@ -160,8 +165,8 @@ impl TrainingSet {
         let mut observed_ns = 0;
         for member in &mut members {
             member.recording = member.recording.select_units(&ids)?;
-            observed_ns += member.training.iter().map(Interval::duration_ns).sum::<i64>();
-            for stretch in &member.training {
+            observed_ns += member.reference.iter().map(Interval::duration_ns).sum::<i64>();
+            for stretch in &member.reference {
                 for &unit in member.spikes().between(stretch.start_ns, stretch.end_ns).units {
                     counts[unit as usize] += 1;
                 }
@@ -194,6 +199,23 @@ impl TrainingSet {
             recorded_ids,
             first_unit: self.unit_ids.len(),
         })
+    }
+
+    /// Whether something of every session is trained on.
+    ///
+    /// # Errors
+    /// The first session of which nothing is.
+    pub fn all_trained(&self) -> Result<(), SamplerError> {
+        let untrained = |&(index, _): &(usize, &Session)| {
+            let members = self.recordings.iter().filter(|recording| recording.session == index);
+            members.map(|recording| recording.training.len()).sum::<usize>() == 0
+        };
+        match self.sessions.iter().enumerate().find(untrained) {
+            None => Ok(()),
+            Some((_, session)) => Err(SamplerError::NoTrainingInterval {
+                session: session.name.clone(),
+            }),
+        }
     }
 
     /// The geometry of its windows.
@@ -284,6 +306,7 @@ fn placed(source: Source, session: usize, shape: WindowShape) -> Result<Training
     for (part, spans) in [
         ("training", &source.training),
         ("validation", &source.validation),
+        ("reference", &source.reference),
         ("test", &source.test),
     ] {
         for &span in spans {
@@ -312,6 +335,7 @@ fn placed(source: Source, session: usize, shape: WindowShape) -> Result<Training
         grid_origin_ns,
         training: Vec::new(),
         validation: Vec::new(),
+        reference: Vec::new(),
     };
     for (part, interval) in parts {
         let intervals = placed.recording.intervals.iter();
@@ -330,8 +354,16 @@ fn placed(source: Source, session: usize, shape: WindowShape) -> Result<Training
                 })
             }
             "training" => placed.training.extend(stretches),
+            "reference" => placed.reference.extend(stretches),
             _ => placed.validation.extend(stretches),
         }
+    }
+    if placed.reference.is_empty() {
+        placed.reference.clone_from(&placed.training);
+    } else if !placed.training.is_empty() {
+        return Err(SamplerError::Reference {
+            recording: placed.recording.name,
+        });
     }
     let spikes = |stretch: &Interval| placed.recording.spikes_between(stretch.start_ns, stretch.end_ns).len();
     if !placed.training.is_empty() && placed.training.iter().map(spikes).sum::<usize>() == 0 {

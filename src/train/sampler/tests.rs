@@ -56,6 +56,7 @@ fn source(session: &str, recording: Recording) -> Source {
         recording,
         training: vec![span(0.0, 0.6)],
         validation: vec![span(0.6, 0.8)],
+        reference: Vec::new(),
         test: vec![span(0.8, 1.0)],
     }
 }

@@ -28,6 +28,7 @@ fn first_four_fifths(recording: Recording) -> Source {
         recording,
         training: vec![span(0.0, 0.8)],
         validation: vec![span(0.8, 1.0)],
+        reference: Vec::new(),
         test: Vec::new(),
     }
 }
