@@ -7,6 +7,7 @@ use crate::acquire::SourceError;
 use crate::data::DataError;
 use crate::evaluate::conformance::ConformanceError;
 use crate::model::checkpoint::CheckpointError;
+use crate::model::identity::IdentityError;
 use crate::model::BuildError;
 use crate::pipeline::{PredictError, RunError};
 use crate::train::TrainError;
@@ -26,6 +27,9 @@ pub enum CliError {
     /// Reference outputs cannot be compared with.
     #[error(transparent)]
     Conformance(#[from] ConformanceError),
+    /// Units' identities cannot be computed.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The device that computes failed.
     #[error(transparent)]
     Backend(#[from] kernels::BackendError),

@@ -14,6 +14,7 @@ use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent}
 use crate::evaluate::comparison::Comparison;
 use crate::evaluate::predictions::of_network;
 use crate::evaluate::report::render;
+use crate::train::config::Part;
 
 /// Score a checkpoint's predictions of a recording's future
 ///
@@ -44,6 +45,9 @@ pub struct EvalArgs {
     /// Go on although units that are named like the checkpoint's do not fire like them
     #[arg(long)]
     pub trust_units: bool,
+    /// Compute the units' identities from this part of the recording, FROM..TO, in place of looking them up
+    #[arg(long, value_name = "FROM..TO", conflicts_with = "session")]
+    pub identify: Option<Part>,
     /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
     #[arg(long, default_value = "0.8")]
     pub from: Position,

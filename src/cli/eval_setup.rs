@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::calibrate::reference_of;
 use super::eval::EvalArgs;
 use super::CliError;
 use crate::data::{Interval, Position, Recording};
@@ -10,10 +11,12 @@ use crate::evaluate::predictions::{Observed, Predictions};
 use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::hash::fnv1a;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::identity::identified;
 use crate::model::traces::{TraceReader, Traces};
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, Inference, UnitMatch};
 use crate::pipeline::predictor::mean_log_rates;
+use crate::train::config::Part;
 
 /// Bins that baselines predict at most.
 const MOST_BINS: usize = 10_000;
@@ -81,8 +84,12 @@ pub struct Setup {
 impl Setup {
     /// Reads the files that the arguments name.
     pub fn new(args: &EvalArgs) -> Result<Self, CliError> {
-        let checkpoint = args.checkpoint().map(|path| Checkpoint::load(path)).transpose()?;
+        let mut checkpoint = args.checkpoint().map(|path| Checkpoint::load(path)).transpose()?;
         let recording = Recording::load(args.recording())?;
+        if let (Some(checkpoint), Some(Part(span))) = (&mut checkpoint, args.identify) {
+            let reference = reference_of(checkpoint, &recording, span.from, span.to)?;
+            *checkpoint = identified(checkpoint, &reference, &recording.name, &recording.unit_ids)?;
+        }
         let units = Units::new(args, checkpoint.as_ref(), &recording)?;
         let network = match (&checkpoint, &units.matched) {
             (Some(checkpoint), Some(matched)) => {
@@ -108,7 +115,14 @@ impl Setup {
         let of_checkpoint = checkpoint.as_ref().zip(units.matched.as_ref());
         let of_checkpoint = of_checkpoint.map(|(checkpoint, matched)| matched.null_log_rates(checkpoint));
         let (null_log_rates, null) = match of_checkpoint {
-            Some(Some(rates)) => (rates.into_iter().map(f64::from).collect(), "checkpoint"),
+            Some(Some(rates)) => {
+                let null = if args.identify.is_some() {
+                    "reference"
+                } else {
+                    "checkpoint"
+                };
+                (rates.into_iter().map(f64::from).collect(), null)
+            }
             Some(None) => {
                 let (times, units) = (&spikes.times_ns, &spikes.units);
                 let rates = mean_log_rates(times, units, n, origin_ns, interval_ns.0, shape.bin_ns);
@@ -135,7 +149,7 @@ impl Setup {
                 "the interval holds no spike of these units in any predicted bin: there is nothing to score".into(),
             ));
         }
-        if let (Some((checkpoint, matched)), false) = (matched, args.trust_units) {
+        if let (Some((checkpoint, matched)), false) = (matched, args.trust_units || args.identify.is_some()) {
             let (times, units) = (&spikes.times_ns, &spikes.units);
             let rates = mean_log_rates(times, units, n, interval_ns.0, interval_ns.1, shape.bin_ns);
             matched.check_rates(checkpoint, &rates)?;

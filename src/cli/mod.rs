@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod bench;
+mod calibrate;
 mod compute;
 pub mod demo;
 mod error;
@@ -50,6 +51,7 @@ enum Command {
     Run(run::RunArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
+    Calibrate(calibrate::CalibrateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

@@ -11,7 +11,7 @@ use super::sampler::{TrainingSet, Window};
 use super::TrainError;
 use crate::data::Interval;
 use crate::model::config::IdentityConfig;
-use crate::model::identity::Reference;
+use crate::model::identity::{window_starts, Reference};
 
 /// Draws references of the sessions of a set.
 #[derive(Debug, Clone)]
@@ -106,11 +106,9 @@ impl References {
         let mut starts = Vec::new();
         for (recording, member) in members.filter(|(_, member)| member.session == session) {
             for stretch in &member.reference {
-                let mut start_ns = member.grid_at_or_after(stretch.start_ns, self.config.bin_ns()) + offset_ns;
-                while start_ns + self.config.window_ns() <= stretch.end_ns {
-                    starts.push(Start { recording, start_ns });
-                    start_ns += self.config.window_ns();
-                }
+                let first_ns = member.grid_at_or_after(stretch.start_ns, self.config.bin_ns()) + offset_ns;
+                let windows = window_starts(&self.config, first_ns, stretch.end_ns);
+                starts.extend(windows.map(|start_ns| Start { recording, start_ns }));
             }
         }
         starts

@@ -78,17 +78,24 @@ pub struct SimulateSection {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part(pub Span);
 
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let (from, to) = text
             .split_once("..")
-            .ok_or_else(|| D::Error::custom(format!("part {text:?} is not FROM..TO, such as \"0..0.8\"")))?;
-        let position = |text: &str| text.trim().parse::<Position>().map_err(D::Error::custom);
+            .ok_or_else(|| format!("part {text:?} is not FROM..TO, such as \"0..0.8\""))?;
+        let position = |text: &str| text.trim().parse::<Position>().map_err(|error| error.to_string());
         Ok(Part(Span {
             from: position(from)?,
             to: position(to)?,
         }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -16,7 +16,7 @@ mod reference;
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Mask, Matrix, Rotary, View, ViewMut};
 
 pub use identify::{identified, Identities, IdentityError};
-pub use reference::Reference;
+pub use reference::{window_starts, Reference};
 
 use super::config::IdentityConfig;
 

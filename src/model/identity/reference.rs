@@ -2,6 +2,7 @@
 
 use super::super::config::IdentityConfig;
 use super::super::window::Spikes;
+use crate::data::Interval;
 
 /// Windows of a population's activity, and its mean rates over them.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,21 @@ impl Reference {
         }
     }
 
+    /// Whole windows one after another in stretches of a recording; `None` where none fits.
+    pub fn of_stretches(
+        config: &IdentityConfig,
+        bin_ns: i64,
+        units: usize,
+        spikes: Spikes<'_>,
+        stretches: &[Interval],
+    ) -> Option<Self> {
+        let starts = stretches
+            .iter()
+            .flat_map(|stretch| window_starts(config, stretch.start_ns, stretch.end_ns));
+        let windows: Vec<_> = starts.map(|start_ns| (spikes, start_ns)).collect();
+        (!windows.is_empty()).then(|| Reference::new(config, bin_ns, units, &windows))
+    }
+
     /// N.
     pub fn units(&self) -> usize {
         self.units
@@ -87,6 +103,13 @@ impl Reference {
     pub fn log_rates(&self) -> &[f32] {
         &self.log_rates
     }
+}
+
+/// Where windows begin that lie one after another between two times.
+pub fn window_starts(config: &IdentityConfig, first_ns: i64, end_ns: i64) -> impl Iterator<Item = i64> {
+    let window_ns = config.window_ns();
+    let count = ((end_ns - first_ns).max(0) / window_ns) as usize;
+    (0..count as i64).map(move |window| first_ns + window * window_ns)
 }
 
 /// Beside each unit's counts, those of all others against their mean over the window, less one; zero where none fires.

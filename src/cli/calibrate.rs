@@ -1,0 +1,135 @@
+//! `neurohorizon calibrate`: a checkpoint for a session that it never saw.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{print_json, CliError};
+use crate::data::{Interval, Position, Recording};
+use crate::model::checkpoint::{Checkpoint, Stored};
+use crate::model::identity::{identified, Reference};
+use crate::train::state::write_whole;
+
+/// Compute the units' identities in a session that the network never saw, without a gradient
+///
+/// From some seconds of every unit's activity, in one forward pass. The checkpoint that is written knows this session's units
+/// by their ids; `run` and `eval` take it like any other. It needs a checkpoint that was trained with [model.identity].
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  neurohorizon calibrate model.safetensors new.npz --to 30s --out new.safetensors\n  \
+                  neurohorizon run rig.toml --checkpoint new.safetensors --recording new.npz --from 30s"
+)]
+pub struct CalibrateArgs {
+    /// Checkpoint with an encoder of identities
+    checkpoint: PathBuf,
+    /// Recording of the session: .npz or .nwb
+    recording: PathBuf,
+    /// Start of the reference, counted from the first spike: a fraction (0.1), a percentage (10%) or seconds (12s)
+    #[arg(long, default_value = "0s")]
+    from: Position,
+    /// End of the reference, in the same forms
+    #[arg(long, default_value = "30s")]
+    to: Position,
+    /// The checkpoint that is written
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Name of the session [default: the recording's]
+    #[arg(long)]
+    session: Option<String>,
+    /// Print one JSON object: units, reference_s, windows, forward_ms, out
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    units: usize,
+    reference_s: f64,
+    windows: usize,
+    forward_ms: f64,
+    out: PathBuf,
+}
+
+/// What the observed stretches of a part of a recording say of its units.
+///
+/// # Errors
+/// A checkpoint without an encoder; a part in which no window fits; counts in bins that are not those of the encoder.
+pub fn reference_of(
+    checkpoint: &Checkpoint,
+    recording: &Recording,
+    from: Position,
+    to: Position,
+) -> Result<Reference, CliError> {
+    let config = checkpoint.config.identity.ok_or_else(|| {
+        CliError::Config("this checkpoint has no encoder of identities ([model.identity] when it was trained)".into())
+    })?;
+    if let Some(count_ns) = recording
+        .count_bin_ns
+        .filter(|count_ns| config.bin_ns() % count_ns != 0)
+    {
+        return Err(CliError::Config(format!(
+            "{} holds counts in bins of {} ms, and the encoder of identities takes bins of {} ms",
+            recording.name,
+            count_ns as f64 * 1e-6,
+            config.bin_ns() as f64 * 1e-6
+        )));
+    }
+    let (start_ns, end_ns) = recording.grid_interval(from, to, config.bin_ns())?;
+    let part = Interval { start_ns, end_ns };
+    let observed: Vec<Interval> = recording
+        .intervals
+        .iter()
+        .filter_map(|seen| seen.intersection(&part))
+        .collect();
+    let all: Vec<Option<u32>> = (0..recording.n_units() as u32).map(Some).collect();
+    let (times_ns, units) = recording.spikes_of(&all);
+    let spikes = crate::model::window::Spikes {
+        times_ns: &times_ns,
+        units: &units,
+    };
+    let bin_ns = (checkpoint.config.bin_size * 1e9).round() as i64;
+    Reference::of_stretches(&config, bin_ns, recording.n_units(), spikes, &observed).ok_or_else(|| {
+        CliError::Config(format!(
+            "{}: the reference has no observed stretch as long as a window of the encoder, which is {} s",
+            recording.name,
+            config.window_ns() as f64 * 1e-9
+        ))
+    })
+}
+
+/// Runs the subcommand.
+pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
+    let checkpoint = Checkpoint::load(&args.checkpoint)?;
+    let recording = Recording::load(&args.recording)?;
+    let reference = reference_of(&checkpoint, &recording, args.from, args.to)?;
+    let session = args.session.as_ref().unwrap_or(&recording.name);
+    let begin = Instant::now();
+    let calibrated = identified(&checkpoint, &reference, session, &recording.unit_ids)?;
+    let forward_ms = begin.elapsed().as_secs_f64() * 1e3;
+    write_whole(&args.out, &calibrated.to_safetensors(Stored::F32)?)?;
+    let window_s = checkpoint
+        .config
+        .identity
+        .map_or(0.0, |config| config.window_ns() as f64 * 1e-9);
+    let report = Report {
+        units: reference.units(),
+        reference_s: reference.windows() as f64 * window_s,
+        windows: reference.windows(),
+        forward_ms,
+        out: args.out.clone(),
+    };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        say!(
+            "{} units of {session} from {} s of their activity in {forward_ms:.1} ms: {}",
+            report.units,
+            report.reference_s,
+            args.out.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
