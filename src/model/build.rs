@@ -11,6 +11,7 @@ use kernels::{Backend, BackendError, Precision};
 
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
+use super::identity::Identities;
 use super::network::{Network, SessionPlan};
 use super::traces::Traces;
 
@@ -250,6 +251,8 @@ pub trait Inference: Send {
         units: &[u32],
         log_rates: &mut [f32],
     ) -> Result<(), BackendError>;
+    /// See [`Network::identify`].
+    fn identify(&mut self, identities: &Identities);
     /// See [`Network::set_traces`].
     fn set_traces(&mut self, traces: &Traces);
     /// See [`Network::encode`].
@@ -287,6 +290,9 @@ where
         log_rates: &mut [f32],
     ) -> Result<(), BackendError> {
         Network::predict(self, traces, times_s, units, log_rates)
+    }
+    fn identify(&mut self, identities: &Identities) {
+        Network::identify(self, identities);
     }
     fn set_traces(&mut self, traces: &Traces) {
         Network::set_traces(self, traces);

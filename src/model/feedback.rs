@@ -166,15 +166,14 @@ impl<B: Backend> FeedbackEncoder<B> {
         self.memory_tokens().max(1)
     }
 
-    /// The part that depends on the units only. `units` `[N, D]`.
-    pub(super) fn prepare(&self, backend: &mut B, units: &B::Tensor) -> UnitFeedback<B> {
-        let (n, dim) = (units.rows(), units.cols());
+    /// Room for what depends on the units only, and scratch, for `n` units of dimension `dim`.
+    pub(super) fn room(&self, backend: &mut B, n: usize, dim: usize) -> UnitFeedback<B> {
         let code_width = match self {
             FeedbackEncoder::MlpPool(encoder) => encoder.count_width,
             _ => dim,
         };
         let rows = self.rows();
-        let mut prepared = UnitFeedback::<B> {
+        UnitFeedback {
             unit_part: backend.zeros(n, dim),
             queries: backend.zeros(rows, dim),
             log_counts: backend.zeros(n, 1),
@@ -182,7 +181,11 @@ impl<B: Backend> FeedbackEncoder<B> {
             hidden: backend.zeros(n, dim),
             key_value: backend.zeros(n, 2 * dim),
             pooled: backend.zeros(rows, dim),
-        };
+        }
+    }
+
+    /// Computes the part that depends on the units only. `units` `[N, D]`.
+    pub(super) fn prepare(&self, backend: &mut B, units: &B::Tensor, prepared: &mut UnitFeedback<B>) {
         let unit_part = prepared.unit_part.view_mut();
         match self {
             FeedbackEncoder::None => {}
@@ -207,7 +210,6 @@ impl<B: Backend> FeedbackEncoder<B> {
                 );
             }
         }
-        prepared
     }
 
     /// Encodes one bin's counts `[N, 1]` into `out`, `[1, D]` to be added to the next bin's query, or `[K, D]` memory tokens.

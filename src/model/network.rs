@@ -15,7 +15,7 @@ use kernels::generation::{GeneratedHead, Generation};
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
 use super::feedback::FeedbackEncoder;
-use super::identity::Reference;
+use super::identity::{Identities, Reference};
 use super::layers::add_linear;
 use super::session::{Buffers, Session};
 use super::traces::Traces;
@@ -119,6 +119,12 @@ impl<B: Backend> Network<B> {
             traces.population(population);
             path.set(&mut self.backend, session, features, population);
         }
+    }
+
+    /// Takes other identities of the session's units in, from the next [`encode`](Self::encode) on; allocates nothing. The
+    /// traces are to be told of the mean rates apart ([`Traces::compare_with`]).
+    pub fn identify(&mut self, identities: &Identities) {
+        self.session.identify(&mut self.backend, &self.weights, identities);
     }
 
     /// Only these units are seen from the next [`encode`](Self::encode) on, numbers within the session: the others have no

@@ -16,7 +16,7 @@ use kernels::generation::GeneratedHistory;
 use kernels::{Backend, Matrix, View, ViewMut};
 
 use super::config::HistoryConfig;
-use super::identity::HistoryTables;
+use super::identity::{HistoryRows, HistoryTables};
 
 /// The path's parameters.
 pub struct RecentHistory<B: Backend> {
@@ -116,6 +116,15 @@ impl<B: Backend> RecentHistory<B> {
 }
 
 impl<B: Backend> SessionHistory<B> {
+    /// Takes other rows of the units in.
+    pub(super) fn identify(&mut self, backend: &mut B, rows: &HistoryRows) {
+        backend.upload(&rows.unit_weight, self.unit_weight.view_mut());
+        backend.upload(&rows.read, self.read.view_mut());
+        let (units, own) = (self.unit_weight.rows(), self.unit_weight.cols());
+        let components = self.components.cols();
+        backend.upload(&rows.write, self.right.block_mut(0, units, 2 * own, components));
+    }
+
     /// The two factors of the path's log rates, for a backend that generates at once.
     pub(super) fn generated(&self, bins: usize) -> GeneratedHistory<'_, B> {
         GeneratedHistory {

@@ -5,7 +5,7 @@ use kernels::{Activation, Backend, LinearArgs, Matrix};
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
 use super::feedback::UnitFeedback;
-use super::identity::UnitTables;
+use super::identity::{Identities, UnitTables};
 use super::network::SessionPlan;
 use super::recent::SessionHistory;
 use super::weights::Weights;
@@ -19,6 +19,8 @@ pub(super) struct Session<B: Backend> {
     pub(super) units: B::Tensor,
     /// A bin in which nobody fired, `[N, 1]`.
     pub(super) silence: B::Tensor,
+    /// Embeddings of every token, `[3N, D]`.
+    tokens: B::Tensor,
     /// Keys and values of every token, `[3N, 2W]`, row `type · N + unit`.
     pub(super) token_key_value: B::Tensor,
     /// Queries of the latents of one step, `[P, W]`.
@@ -29,6 +31,8 @@ pub(super) struct Session<B: Backend> {
     pub(super) bin_rotation: B::Rotation,
     /// `[T·K]` rows, the time of a memory slot for each of its tokens.
     pub(super) memory_rotation: B::Rotation,
+    /// `[N, D/2]`.
+    unit_half: B::Tensor,
     /// The units' part of the head's first layer, `[N, D/2]`.
     pub(super) head_units: B::Tensor,
     pub(super) feedback: UnitFeedback<B>,
@@ -106,15 +110,7 @@ impl<B: Backend> Session<B> {
             _ => looked_up(backend, weights, &plan.unit_rows),
         };
 
-        let mut tokens = backend.zeros(TOKEN_TYPES * n, dim);
-        let types = weights.token_types.row_block(0, TOKEN_TYPES);
-        backend.outer_add(types, units.view(), Activation::Identity, tokens.view_mut());
         let width = weights.encoder.width;
-        let mut token_key_value = backend.zeros(TOKEN_TYPES * n, 2 * width);
-        weights
-            .encoder
-            .to_kv
-            .apply(backend, tokens.view(), token_key_value.view_mut());
         let mut latent_query = backend.zeros(weights.latents.rows(), width);
         weights
             .encoder
@@ -141,29 +137,48 @@ impl<B: Backend> Session<B> {
             backend.set_rotation(&mut memory_rotation, 0, &times);
         }
 
-        let mut unit_half = backend.zeros(n, dim / 2);
-        let mut head_units = backend.zeros(n, dim / 2);
-        let plain = LinearArgs::default();
-        backend.linear(units.view(), &weights.head.unit_proj, plain, unit_half.view_mut());
-        let plain = LinearArgs::default();
-        backend.linear(unit_half.view(), &weights.head.from_unit, plain, head_units.view_mut());
-
-        let feedback = weights.feedback.prepare(backend, &units);
         let history = weights.history.as_ref().zip(history);
         let history = history.map(|(path, tables)| path.prepare(backend, tables, plan.bins));
-        Session {
+        let mut session = Session {
             history,
             units,
             silence: backend.zeros(n, 1),
-            token_key_value,
+            tokens: backend.zeros(TOKEN_TYPES * n, dim),
+            token_key_value: backend.zeros(TOKEN_TYPES * n, 2 * width),
             latent_query,
             latent_rows,
             latent_rotation,
             bin_rotation,
             memory_rotation,
-            head_units,
-            feedback,
+            unit_half: backend.zeros(n, dim / 2),
+            head_units: backend.zeros(n, dim / 2),
+            feedback: weights.feedback.room(backend, n, dim),
+        };
+        session.derive(backend, weights);
+        session
+    }
+
+    /// Takes other identities of the units in; allocates nothing.
+    pub(super) fn identify(&mut self, backend: &mut B, weights: &Weights<B>, identities: &Identities) {
+        backend.upload(identities.embeddings(), self.units.view_mut());
+        if let (Some(session), Some(tables)) = (&mut self.history, identities.history()) {
+            session.identify(backend, tables);
         }
+        self.derive(backend, weights);
+    }
+
+    /// Computes what follows from the units' embeddings.
+    fn derive(&mut self, backend: &mut B, weights: &Weights<B>) {
+        let units = self.units.view();
+        let types = weights.token_types.row_block(0, TOKEN_TYPES);
+        backend.outer_add(types, units, Activation::Identity, self.tokens.view_mut());
+        let to_kv = &weights.encoder.to_kv;
+        to_kv.apply(backend, self.tokens.view(), self.token_key_value.view_mut());
+        let plain = LinearArgs::default();
+        backend.linear(units, &weights.head.unit_proj, plain, self.unit_half.view_mut());
+        let (plain, half) = (LinearArgs::default(), self.unit_half.view());
+        backend.linear(half, &weights.head.from_unit, plain, self.head_units.view_mut());
+        weights.feedback.prepare(backend, &self.units, &mut self.feedback);
     }
 }
 

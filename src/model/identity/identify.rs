@@ -6,7 +6,7 @@ use kernels::{Backend, BackendError, Matrix};
 
 use super::super::checkpoint::{Checkpoint, HostTensor};
 use super::super::weights::identity_encoder;
-use super::{Reference, UnitTables};
+use super::{IdentityEncoder, Reference, UnitTables};
 
 /// Why identities cannot be computed.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +27,26 @@ pub enum IdentityError {
     Backend(#[from] BackendError),
 }
 
-/// What a table of a checkpoint holds of some units.
-struct Columns {
-    name: &'static str,
-    width: usize,
-    /// `[N, width]`.
-    rows: Vec<f32>,
+/// Units' identities: what a network knows of them, on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identities {
+    /// `[N, D]`.
+    embeddings: Vec<f32>,
+    history: Option<HistoryRows>,
+    /// ln of each unit's mean count in a bin of the model, `[N]`.
+    log_rates: Vec<f32>,
 }
 
-/// Identities of a session's units, as rows of a checkpoint's tables.
-pub struct Identities(Vec<Columns>);
+/// Units' part in the path of recent history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryRows {
+    /// `[N, K + 1]`.
+    pub unit_weight: Vec<f32>,
+    /// `[N, J · components]`.
+    pub read: Vec<f32>,
+    /// `[N, components]`.
+    pub write: Vec<f32>,
+}
 
 impl Identities {
     /// In one forward pass over the reference, on the calling thread.
@@ -44,39 +54,90 @@ impl Identities {
     /// # Errors
     /// A checkpoint without an encoder.
     pub fn compute(checkpoint: &Checkpoint, reference: &Reference) -> Result<Self, IdentityError> {
+        IdentityComputer::new(checkpoint)?.compute(reference)
+    }
+
+    /// `[N, D]`.
+    pub fn embeddings(&self) -> &[f32] {
+        &self.embeddings
+    }
+
+    /// Their part in the path of recent history, where the network has it.
+    pub fn history(&self) -> Option<&HistoryRows> {
+        self.history.as_ref()
+    }
+
+    /// ln of each unit's mean count in a bin of the model, `[N]`.
+    pub fn log_rates(&self) -> &[f32] {
+        &self.log_rates
+    }
+
+    /// By the names of a checkpoint's tables.
+    fn tables(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
+        let history = self.history.iter().flat_map(|rows| {
+            [
+                ("history.unit_weight", &rows.unit_weight[..]),
+                ("history.read", &rows.read),
+                ("history.write", &rows.write),
+            ]
+        });
+        std::iter::once(("unit_emb.weight", &self.embeddings[..])).chain(history)
+    }
+
+    /// Writes them to the rows of a checkpoint's tables from `first` on, which must be there.
+    pub fn write(&self, checkpoint: &mut Checkpoint, first: usize) {
+        let units = self.log_rates.len();
+        for (name, rows) in self.tables() {
+            let width = rows.len() / units;
+            if let Some(tensor) = checkpoint.tensors.get_mut(name) {
+                tensor.data[first * width..first * width + rows.len()].copy_from_slice(rows);
+            }
+        }
+    }
+}
+
+/// A checkpoint's encoder of identities, ready to be used again and again.
+pub struct IdentityComputer {
+    backend: CpuBackend,
+    encoder: IdentityEncoder<CpuBackend>,
+}
+
+impl IdentityComputer {
+    /// On one thread, the one that calls.
+    ///
+    /// # Errors
+    /// A checkpoint without an encoder.
+    pub fn new(checkpoint: &Checkpoint) -> Result<Self, IdentityError> {
         let mut backend = CpuBackend::new(CpuOptions {
             threads: 1,
             ..CpuOptions::default()
         });
         let encoder = identity_encoder(&mut backend, checkpoint).ok_or(IdentityError::NoEncoder)?;
-        let UnitTables { units, history } = encoder.tables(&mut backend, reference);
-        let mut tables = vec![("unit_emb.weight", units)];
-        if let Some(history) = history {
-            tables.extend([
-                ("history.unit_weight", history.unit_weight),
-                ("history.read", history.read),
-                ("history.write", history.write),
-            ]);
-        }
-        let columns = tables.into_iter().map(|(name, tensor)| {
-            let mut rows = vec![0.0; tensor.rows() * tensor.cols()];
-            backend.download(tensor.view(), &mut rows)?;
-            Ok(Columns {
-                name,
-                width: tensor.cols(),
-                rows,
-            })
-        });
-        Ok(Identities(columns.collect::<Result<_, BackendError>>()?))
+        Ok(IdentityComputer { backend, encoder })
     }
 
-    /// Writes them to the rows of a checkpoint's tables from `first` on, which must be there.
-    pub fn write(&self, checkpoint: &mut Checkpoint, first: usize) {
-        for Columns { name, width, rows } in &self.0 {
-            if let Some(tensor) = checkpoint.tensors.get_mut(*name) {
-                tensor.data[first * width..first * width + rows.len()].copy_from_slice(rows);
-            }
-        }
+    /// One forward pass.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn compute(&mut self, reference: &Reference) -> Result<Identities, IdentityError> {
+        let UnitTables { units, history } = self.encoder.tables(&mut self.backend, reference);
+        let mut rows = |tensor: &<CpuBackend as Backend>::Tensor| {
+            let mut rows = vec![0.0; tensor.rows() * tensor.cols()];
+            self.backend.download(tensor.view(), &mut rows).map(|()| rows)
+        };
+        let history = history.map(|tables| {
+            Ok::<_, BackendError>(HistoryRows {
+                unit_weight: rows(&tables.unit_weight)?,
+                read: rows(&tables.read)?,
+                write: rows(&tables.write)?,
+            })
+        });
+        Ok(Identities {
+            history: history.transpose()?,
+            embeddings: rows(&units)?,
+            log_rates: reference.log_rates().to_vec(),
+        })
     }
 }
 
@@ -98,15 +159,15 @@ pub fn identified(
     }
     let identities = Identities::compute(checkpoint, reference)?;
     let mut out = checkpoint.clone();
-    for Columns { name, width, .. } in &identities.0 {
+    for (name, rows) in identities.tables() {
+        let width = rows.len() / unit_ids.len();
         // Row 0 is no unit.
-        let none = checkpoint.tensors.get(*name).map(|tensor| &tensor.data[..*width]);
-        let mut data = none.map_or(vec![0.0; *width], <[f32]>::to_vec);
-        data.resize((unit_ids.len() + 1) * width, 0.0);
-        let shape = vec![unit_ids.len() + 1, *width];
-        out.tensors.insert((*name).to_owned(), HostTensor { shape, data });
+        let none = checkpoint.tensors.get(name).map(|tensor| &tensor.data[..width]);
+        let mut data = none.map_or(vec![0.0; width], <[f32]>::to_vec);
+        data.extend_from_slice(rows);
+        let shape = vec![unit_ids.len() + 1, width];
+        out.tensors.insert(name.to_owned(), HostTensor { shape, data });
     }
-    identities.write(&mut out, 1);
     let with_none = |names: &[String]| std::iter::once("NA".to_owned()).chain(names.iter().cloned()).collect();
     out.unit_ids = with_none(unit_ids);
     out.session_ids = with_none(&[session.to_owned()]);
