@@ -11,11 +11,12 @@ use kernels::Precision;
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::model::config::{HistoryConfig, ModelConfig};
+use neurohorizon::model::config::{Decoder, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
+use neurohorizon::pipeline::calibrate::Calibration;
 use neurohorizon::pipeline::network::NetworkPredictor;
-use neurohorizon::pipeline::{NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
+use neurohorizon::pipeline::{BinSpikes, NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
 use rt_tests::breaking::Fault;
 use rt_tests::idle::IdleDevice;
 
@@ -203,7 +204,13 @@ fn while_predicting(network: &mut NetworkPredictor, spikes: &[usize]) -> u64 {
     let counts = [3u32; 64];
     let before = CALLS.with(Cell::get);
     for &spikes in spikes {
-        network.bin_closed(&counts[..units]);
+        let bin = BinSpikes {
+            end_ns: 0,
+            counts: &counts[..units],
+            times_ns: &[],
+            units: &[],
+        };
+        network.bin_closed(&bin);
         network
             .predict(&times[..spikes], &spiking[..spikes], &mut log_rates)
             .unwrap();
@@ -227,6 +234,58 @@ fn a_network_predicts_without_allocating() {
             assert_eq!(calls, 0, "{name} with {threads} threads");
         }
     }
+}
+
+#[test]
+fn identities_are_taken_in_without_allocating() {
+    const UNITS: usize = 40;
+    let config = ModelConfig {
+        dim: 16,
+        dim_head: 8,
+        identity: Some(IdentityConfig {
+            scheme: IdentityScheme::Binned,
+            window_bins: 10,
+            bin_s: 0.02,
+            hidden: 16,
+            population: true,
+        }),
+        history: with_recent_history().config.history,
+        decoder: Decoder::PredictionMemory,
+        ..ModelConfig::default()
+    };
+    let checkpoint = Checkpoint::random(&config, UNITS, 3);
+    let ids = checkpoint.unit_ids[1..].to_vec();
+    let wanted = Calibration {
+        reference_s: 0.4,
+        every_s: Some(0.2),
+    };
+    let predictor = NetworkPredictor::new(&checkpoint, "test", &ids, &BuildOptions::default()).unwrap();
+    let mut predictor = predictor.calibrate(&checkpoint, wanted).unwrap();
+    let mut calibrator = predictor.take_calibrator().unwrap();
+    let units: Vec<u32> = (0..UNITS as u32).collect();
+    let counts = vec![1; UNITS];
+    let (mut calls, mut ready_at) = (0, None);
+    for bin in 1..=60 {
+        let end_ns = 20_000_000 * bin;
+        let times_ns = [end_ns - 5_000_000; UNITS];
+        let before = CALLS.with(Cell::get);
+        predictor.bin_closed(&BinSpikes {
+            end_ns,
+            counts: &counts,
+            times_ns: &times_ns,
+            units: &units,
+        });
+        calls += CALLS.with(Cell::get) - before;
+        if !predictor.calibrating() {
+            ready_at.get_or_insert(bin);
+        }
+        calibrator.look().unwrap();
+    }
+    assert_eq!(calls, 0);
+    // The reference is whole after bin 20, and taken in by the next.
+    assert_eq!(ready_at, Some(21));
+    let counts = calibrator.counters().counts();
+    assert!((counts.made, counts.taken_in, counts.gaps) == (5, 4, 0), "{counts:?}");
 }
 
 /// Calls of the allocator while the text of a failure is put together.

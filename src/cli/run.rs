@@ -24,7 +24,8 @@ const SIGNAL_BURST: Duration = Duration::from_millis(500);
 /// Sources, model, endpoints and the latency budget come from a TOML file; flags override it.
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "Examples:\n  neurohorizon run configs/simulate.toml --duration 10\n  \
-                        neurohorizon run configs/replay.toml --recording session.npz --checkpoint model.ckpt --from 0.8")]
+                        neurohorizon run configs/replay.toml --recording session.npz --checkpoint model.ckpt --from 0.8\n  \
+                        neurohorizon run configs/replay.toml --recording new.npz --checkpoint model.safetensors --calibrate 30")]
 pub struct RunArgs {
     /// The configuration: `configs/replay.toml` and `configs/simulate.toml` document every key.
     pub config: PathBuf,
@@ -52,6 +53,9 @@ pub struct RunArgs {
     /// Bins to predict.
     #[arg(long)]
     pub horizon_bins: Option<usize>,
+    /// Compute the units' identities from so many seconds of their activity, in place of looking them up.
+    #[arg(long, value_name = "SECONDS")]
+    pub calibrate: Option<f64>,
     /// What computes the model.
     #[arg(long)]
     pub device: Option<Device>,
@@ -118,6 +122,9 @@ impl RunArgs {
         file.model.checkpoint = self.checkpoint.clone().or(file.model.checkpoint.take());
         replace(&mut file.model.threads, &self.threads);
         file.model.horizon_bins = self.horizon_bins.or(file.model.horizon_bins);
+        if let Some(reference_s) = self.calibrate {
+            file.model.calibrate.get_or_insert_default().reference_s = reference_s;
+        }
         replace(&mut file.model.device, &self.device);
         file.model.weights = self.weights.or(file.model.weights);
         replace(&mut file.publish.endpoint, &self.endpoint);

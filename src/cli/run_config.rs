@@ -106,6 +106,8 @@ pub struct ModelSection {
     pub session: Option<String>,
     /// Go on although units that are named like the checkpoint's do not fire like them.
     pub trust_units: bool,
+    /// Compute the units' identities from their activity while the run goes on, in place of looking them up.
+    pub calibrate: Option<CalibrateSection>,
     /// What computes it.
     pub device: Device,
     /// How long a GPU's answer may take, ms, before the CPU takes over.
@@ -132,6 +134,7 @@ impl Default for ModelSection {
             checkpoint: None,
             session: None,
             trust_units: false,
+            calibrate: None,
             device: Device::Auto,
             device_patience_ms: 50.0,
             weights: None,
@@ -141,6 +144,25 @@ impl Default for ModelSection {
             history_ms: 500.0,
             horizon_bins: None,
             max_spikes: 16_384,
+        }
+    }
+}
+
+/// `[model.calibrate]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CalibrateSection {
+    /// Seconds of activity that identities are computed from.
+    pub reference_s: f64,
+    /// Seconds from one calibration to the next; once only without it.
+    pub every_s: Option<f64>,
+}
+
+impl Default for CalibrateSection {
+    fn default() -> Self {
+        Self {
+            reference_s: 30.0,
+            every_s: None,
         }
     }
 }

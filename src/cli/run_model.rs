@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::run_config::{ms_to_ns, ModelSection};
+use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
 use super::run_source::BuiltSource;
 use super::{CliError, Compute, Device};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::identity::unidentified;
 use crate::model::{BuildError, BuildOptions, UnitMatch};
+use crate::pipeline::calibrate::Calibration;
 use crate::pipeline::network::NetworkPredictor;
 use crate::pipeline::predictor::{MeanRate, WindowShape};
 use crate::pipeline::{NullModel, Predictor};
@@ -65,6 +67,13 @@ pub fn build_predictor(
 
 fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
     let ids = source.source.unit_ids();
+    let calibration = section.calibrate.map(calibration_wanted).transpose()?;
+    let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
+    let unidentified = match calibration {
+        Some(_) => Some(unidentified(checkpoint, source.source.name(), ids, &log_rates)?),
+        None => None,
+    };
+    let checkpoint = unidentified.as_ref().unwrap_or(checkpoint);
     let patience_ns = ms_to_ns("model.device_patience_ms", section.device_patience_ms, 1.0)?;
     let options = |compute: &Compute| BuildOptions {
         backend: compute.backend,
@@ -86,10 +95,13 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         compute = Compute::instead_of_gpu(section.weights, error);
         built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
     }
-    let predictor = built?;
+    let mut predictor = built?;
+    if let Some(wanted) = calibration {
+        predictor = predictor.calibrate(checkpoint, wanted)?;
+    }
     compute.tell();
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
-    if !section.trust_units {
+    if !section.trust_units && calibration.is_none() {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
         let known: Vec<f64> = known
             .filter(|(_, unit)| unit.is_some())
@@ -112,6 +124,19 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         predictor: Box::new(predictor),
         null: NullModel { log_rates, last_bin_ns },
     })
+}
+
+fn calibration_wanted(section: CalibrateSection) -> Result<Calibration, CliError> {
+    let CalibrateSection { reference_s, every_s } = section;
+    for (key, value) in [("reference_s", Some(reference_s)), ("every_s", every_s)] {
+        if value.is_some_and(|seconds| !(0.1..=3600.0).contains(&seconds)) {
+            return Err(CliError::Config(format!(
+                "model.calibrate.{key} = {} is not in 0.1–3600",
+                value.unwrap_or_default()
+            )));
+        }
+    }
+    Ok(Calibration { reference_s, every_s })
 }
 
 fn mean_rate(section: &ModelSection, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {

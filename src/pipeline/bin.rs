@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use super::clock::OffsetEstimate;
+use super::predictor::BinSpikes;
 use super::ring::EventReader;
 use super::window::SpikeWindow;
 use crate::acquire::{Pace, SpikeEvent};
@@ -312,6 +313,17 @@ impl BinAssembler {
     /// The window of spikes before `end_ns`, relative to its start: times in seconds (written to `times_s`), units.
     pub fn window<'a>(&'a self, end_ns: i64, times_s: &'a mut [f64]) -> (&'a [f64], &'a [u32]) {
         self.window.relative(end_ns - self.config.history_ns, times_s)
+    }
+
+    /// The spikes of the bin that closed last and ends at `end_ns`.
+    pub fn spikes(&self, end_ns: i64) -> BinSpikes<'_> {
+        let (times_ns, units) = self.window.since(end_ns - self.config.bin_ns);
+        BinSpikes {
+            end_ns,
+            counts: &self.counts,
+            times_ns,
+            units,
+        }
     }
 
     /// Whether the history before `end_ns` is complete: the run is old enough.

@@ -32,6 +32,8 @@ pub(crate) struct DecodeCounts {
     pub neutral: u64,
     pub model_failed: u64,
     pub without_slot: u64,
+    /// Mean rates, while the units' identities were not known.
+    pub calibrating: u64,
     /// Predictions of the network that the standby made.
     pub on_standby: u64,
 }
@@ -119,7 +121,7 @@ impl Decoder {
     fn finish_bin(&mut self, bin: ClosedBin) {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
-        self.predictor.bin_closed(self.bins.counts());
+        self.predictor.bin_closed(&self.bins.spikes(bin.end_ns));
         if self.bins.history_is_complete(bin.end_ns) {
             match self.free_slot() {
                 Some(slot) => self.predict(bin, slot),
@@ -204,6 +206,10 @@ impl Decoder {
         }
         self.last.copy_from_slice(&slot.log_rates);
         self.have_last = true;
+        if self.predictor.calibrating() {
+            self.counts.calibrating += 1;
+            return flags::NEUTRAL | flags::CALIBRATING;
+        }
         if failure.is_some() {
             self.counts.on_standby += 1;
             return flags::STANDBY;

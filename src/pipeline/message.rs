@@ -70,8 +70,11 @@ pub mod flags {
     /// The device failed, now or earlier, and the model ran on the CPU.
     pub const STANDBY: u32 = 1 << 10;
 
+    /// The units' identities are not known yet: the array is their mean rates so far.
+    pub const CALIBRATING: u32 = 1 << 11;
+
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 11] = [
+    pub const NAMES: [(&str, u32); 12] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -83,6 +86,7 @@ pub mod flags {
         ("model_failed", MODEL_FAILED),
         ("publication_lost", PUBLICATION_LOST),
         ("standby", STANDBY),
+        ("calibrating", CALIBRATING),
     ];
 }
 

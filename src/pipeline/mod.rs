@@ -14,6 +14,7 @@
 mod bin;
 #[cfg(test)]
 mod bin_tests;
+pub mod calibrate;
 pub mod clock;
 pub mod deadline;
 mod decode;
@@ -36,7 +37,7 @@ mod window;
 pub use bin::{BinAssembler, BinConfig, ClosedBin, IngestTotals};
 pub use ingest::{ingest_benchmark, IngestReport};
 pub use live::{LiveSnapshot, RunState};
-pub use predictor::{MeanRate, PredictError, Predictor};
+pub use predictor::{BinSpikes, MeanRate, PredictError, Predictor};
 pub use publish::{BoundEndpoints, PublishConfig};
 pub use ring::{event_ring, EventReader, EventWriter, RingCounters, WhenFull};
 pub use runtime::{NullModel, Run, RunConfig, RunError};

@@ -2,8 +2,10 @@
 
 use kernels::Precision;
 
-use super::predictor::{PredictError, Predictor};
+use super::calibrate::{calibration, Calibration, CalibrationPort, Calibrator};
+use super::predictor::{BinSpikes, PredictError, Predictor};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::identity::IdentityError;
 use crate::model::traces::Traces;
 use crate::model::window::WindowShape;
 use crate::model::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
@@ -22,6 +24,19 @@ pub struct NetworkPredictor {
     shape: WindowShape,
     model_hash: u64,
     description: String,
+    calibration: Option<Calibrated>,
+}
+
+/// How identities come while the run goes on.
+struct Calibrated {
+    port: CalibrationPort,
+    /// Until the run has given it a thread.
+    calibrator: Option<Calibrator>,
+    /// Whether there were identities already.
+    ready: bool,
+    /// Spikes of each unit so far, and bins: what is predicted until then.
+    seen: Box<[u32]>,
+    bins: u32,
 }
 
 /// Predictions of silence before the first bin: a device runs the first as it is, records the second and repeats the third.
@@ -87,12 +102,43 @@ impl NetworkPredictor {
             shape,
             model_hash: checkpoint.hash,
             description,
+            calibration: None,
         })
+    }
+
+    /// Computes the units' identities from their activity while the run goes on, and predicts mean rates until then.
+    ///
+    /// # Errors
+    /// A checkpoint without an encoder of identities.
+    pub fn calibrate(mut self, checkpoint: &Checkpoint, wanted: Calibration) -> Result<Self, IdentityError> {
+        let units = self.unit_ids.len();
+        let (port, calibrator) = calibration(checkpoint, units, wanted)?;
+        self.description += &format!(", identities from {} s of activity", wanted.reference_s);
+        self.calibration = Some(Calibrated {
+            port,
+            calibrator: Some(calibrator),
+            ready: false,
+            seen: vec![0; units].into(),
+            bins: 0,
+        });
+        Ok(self)
     }
 
     /// Width of the last predicted bin, ns: it takes what whole bins leave of the trained horizon.
     pub fn last_bin_ns(&self) -> i64 {
         self.shape.horizon_ns - self.shape.bin_ns * (self.shape.bins as i64 - 1)
+    }
+}
+
+impl Calibrated {
+    /// ln of each unit's mean count so far, half a spike added to each, in every bin.
+    fn mean_rates(&self, log_rates: &mut [f32]) {
+        let bins = self.bins.max(1) as f32;
+        for row in log_rates.chunks_exact_mut(self.seen.len()) {
+            for (rate, &seen) in row.iter_mut().zip(&self.seen) {
+                *rate = ((seen as f32 + 0.5) / bins).ln();
+            }
+        }
     }
 }
 
@@ -118,12 +164,42 @@ impl Predictor for NetworkPredictor {
     fn max_spikes(&self) -> usize {
         self.network.plan().max_spikes
     }
-    fn bin_closed(&mut self, counts: &[u32]) {
+    fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
         if let Some(traces) = &mut self.traces {
-            traces.push_bin(counts.iter().map(|&count| count as f32));
+            traces.push_bin(bin.counts.iter().map(|&count| count as f32));
         }
+        let Some(calibrated) = &mut self.calibration else {
+            return;
+        };
+        calibrated.port.bin_closed(bin.end_ns, bin.times_ns, bin.units);
+        if !calibrated.ready {
+            calibrated.bins += 1;
+            let seen = calibrated.seen.iter_mut().zip(bin.counts);
+            seen.for_each(|(sum, &count)| *sum = sum.saturating_add(count));
+        }
+        let (networks, traces) = ([Some(&mut self.network), self.standby.as_mut()], &mut self.traces);
+        let mut networks = networks;
+        calibrated.port.take_new(|identities| {
+            for network in networks.iter_mut().flatten() {
+                network.identify(identities);
+            }
+            if let Some(traces) = traces {
+                traces.compare_with(identities.log_rates().iter().map(|rate| rate.exp()));
+            }
+            calibrated.ready = true;
+        });
+    }
+    fn calibrating(&self) -> bool {
+        self.calibration.as_ref().is_some_and(|calibrated| !calibrated.ready)
+    }
+    fn take_calibrator(&mut self) -> Option<Calibrator> {
+        self.calibration.as_mut()?.calibrator.take()
     }
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        if let Some(calibrated) = self.calibration.as_ref().filter(|calibrated| !calibrated.ready) {
+            calibrated.mean_rates(log_rates);
+            return Ok(());
+        }
         let traces = self.traces.as_ref();
         let Err(error) = self.network.predict(traces, times_s, units, log_rates) else {
             return Ok(());

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::calibrate::Calibrator;
 use crate::hash::fnv1a;
 
 /// A failure to predict one window. The pipeline then publishes the neutral prediction and goes on.
@@ -25,9 +26,8 @@ pub trait Predictor: Send {
     fn describe(&self) -> String;
     /// Most spikes that a window may hold.
     fn max_spikes(&self) -> usize;
-    /// A bin has closed, with these counts `[N]`: called for every bin in order, before the prediction that follows it. Does
-    /// not allocate.
-    fn bin_closed(&mut self, _counts: &[u32]) {}
+    /// A bin has closed: called for every bin in order, before the prediction that follows it. Does not allocate.
+    fn bin_closed(&mut self, _bin: &BinSpikes<'_>) {}
     /// Predicts the T bins after a window `[bin_end − history, bin_end)`.
     ///
     /// `times_s`: S spike times in seconds relative to the window's start, sorted; `units`: S model unit indices;
@@ -40,6 +40,27 @@ pub trait Predictor: Send {
     fn device_failure(&self) -> Option<&str> {
         None
     }
+    /// Whether the units' identities are not known yet, and mean rates are predicted meanwhile.
+    fn calibrating(&self) -> bool {
+        false
+    }
+    /// What computes the units' identities while the run goes on: it needs a thread of its own, and is handed out once.
+    fn take_calibrator(&mut self) -> Option<Calibrator> {
+        None
+    }
+}
+
+/// The spikes of a bin that has closed.
+#[derive(Clone, Copy, Debug)]
+pub struct BinSpikes<'a> {
+    /// Device time of its end, ns.
+    pub end_ns: i64,
+    /// Counts, `[N]`.
+    pub counts: &'a [u32],
+    /// Device times of its spikes, ns, ascending; without those that a full history had no room for.
+    pub times_ns: &'a [i64],
+    /// Their units.
+    pub units: &'a [u32],
 }
 
 /// Shape of a [`MeanRate`] predictor's windows.

@@ -11,6 +11,7 @@ use kernels::cpu::pool::pin_to;
 use thiserror::Error;
 
 use super::bin::{BinAssembler, BinConfig};
+use super::calibrate::CalibrationCounters;
 use super::clock::{monotonic_ns, use_precise_timers};
 use super::deadline::Deadline;
 use super::decode::{DecodeCounts, Decoder};
@@ -24,6 +25,7 @@ use super::slot::prediction_slots;
 use super::socket::PublishError;
 use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
 use crate::acquire::{Pace, Poll, Source};
+use crate::model::identity::IdentityError;
 
 /// Predictions that may wait for the publisher.
 const SLOTS: usize = 32;
@@ -78,6 +80,9 @@ enum SourceEnd {
     Failed(String),
 }
 
+/// The thread that computes identities, and what it came to.
+type CalibratorThread = (JoinHandle<Result<(), IdentityError>>, Arc<CalibrationCounters>);
+
 /// A run that goes on.
 pub struct Run {
     live: Arc<Live>,
@@ -86,6 +91,7 @@ pub struct Run {
     sources: Vec<(JoinHandle<SourceEnd>, Arc<RingCounters>)>,
     decoder: JoinHandle<DecodeCounts>,
     publisher: JoinHandle<Result<PublishCounts, PublishError>>,
+    calibrator: Option<CalibratorThread>,
     finished: Receiver<Infallible>,
     start_ns: i64,
     host_start_ns: i64,
@@ -147,7 +153,7 @@ impl Run {
     pub fn start(
         config: &RunConfig,
         sources: Vec<Box<dyn Source>>,
-        predictor: Box<dyn Predictor>,
+        mut predictor: Box<dyn Predictor>,
         null: &NullModel,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, RunError> {
@@ -190,6 +196,7 @@ impl Run {
         let model = predictor.describe();
         let (mut publisher, endpoints) =
             Publisher::bind(&config.publish, hello, live.clone(), stop.clone(), deadline, score)?;
+        let calibrator = predictor.take_calibrator();
         let decoder = Decoder::new(bins, predictor, deadline, filler, live.clone(), &null.log_rates);
         live.set_state(RunState::Ready);
         publisher.wait_for_subscriber(config.publish.wait_for_subscriber)?;
@@ -210,6 +217,12 @@ impl Run {
                 counts
             }
         })?;
+        let calibrator = calibrator.map(|calibrator| {
+            let counters = calibrator.counters();
+            let thread = named("calibrate").spawn(move || calibrator.run());
+            thread.map(|thread| (thread, counters))
+        });
+        let calibrator = calibrator.transpose()?;
         let decode_core = config.decode_core;
         let decoder = named("decode").spawn(move || {
             if let Some(core) = decode_core {
@@ -231,6 +244,7 @@ impl Run {
             sources: threads,
             decoder,
             publisher,
+            calibrator,
             finished,
             start_ns: config.start_ns,
             host_start_ns,
@@ -292,6 +306,14 @@ impl Run {
             failures.push("the decode thread panicked".into());
             DecodeCounts::default()
         });
+        let calibration = self.calibrator.map(|(thread, counters)| {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failures.push(error.to_string()),
+                Err(_) => failures.push("the calibrator thread panicked".into()),
+            }
+            counters.counts()
+        });
         let (mut offered, mut ring_refused, mut all_finished) = (0, 0, true);
         for (thread, counters) in self.sources {
             match thread.join() {
@@ -335,6 +357,7 @@ impl Run {
             held: decoded.held,
             neutral: decoded.neutral,
             model_failed: decoded.model_failed,
+            calibrating: decoded.calibrating,
             on_standby: decoded.on_standby,
             published: published.published,
             missed_deadline: published.missed,
@@ -345,6 +368,7 @@ impl Run {
             failures,
             model: self.model,
             device_failure: self.live.device_failure.get().cloned(),
+            calibration,
             units: self.units,
             device_s: (self.live.snapshot().device_ns - self.start_ns).max(0) as f64 * 1e-9,
             wall_s,

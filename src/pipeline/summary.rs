@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::calibrate::CalibrationCounts;
 use super::score::ScoreReport;
 use super::stats::LatencySummary;
 
@@ -63,6 +64,8 @@ pub struct BinBalance {
     pub neutral: u64,
     /// Of the neutral ones: because the model failed.
     pub model_failed: u64,
+    /// Of the neutral ones: because the units' identities were not known yet.
+    pub calibrating: u64,
     /// Of the full ones: made on the CPU because the device had failed.
     pub on_standby: u64,
     /// Published; their sequence numbers are 0 … published − 1.
@@ -98,6 +101,8 @@ pub struct RunSummary {
     pub model: String,
     /// What the device said when it failed and the CPU took over.
     pub device_failure: Option<String>,
+    /// How often the units' identities were computed, and what it took; none where they are looked up.
+    pub calibration: Option<CalibrationCounts>,
     /// Units of the model.
     pub units: usize,
     /// Device time that passed, s.
@@ -207,6 +212,19 @@ impl fmt::Display for RunSummary {
                 f,
                 "device       FAILED, {} predictions were made on the CPU instead: {failure}",
                 bins.on_standby
+            )?;
+        }
+        if let Some(calibration) = &self.calibration {
+            writeln!(
+                f,
+                "identities   computed {} times in {:.1} ms at most, taken in {} times in {:.2} ms; mean rates in {} \
+                 predictions before; {} bins could not be told of",
+                calibration.made,
+                calibration.longest_ms,
+                calibration.taken_in,
+                calibration.longest_take_ms,
+                bins.calibrating,
+                calibration.gaps
             )?;
         }
         for (name, latency) in [

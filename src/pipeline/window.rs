@@ -49,6 +49,12 @@ impl SpikeWindow {
         self.start += self.times_ns[self.start..self.end].partition_point(|&time| time < time_ns);
     }
 
+    /// The spikes from `start_ns` on: device times, units.
+    pub fn since(&self, start_ns: i64) -> (&[i64], &[u32]) {
+        let first = self.start + self.times_ns[self.start..self.end].partition_point(|&time| time < start_ns);
+        (&self.times_ns[first..self.end], &self.units[first..self.end])
+    }
+
     /// Spikes pushed out before their time, since the start.
     pub fn pushed_out(&self) -> u64 {
         self.pushed_out

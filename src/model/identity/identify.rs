@@ -4,7 +4,7 @@
 use kernels::cpu::{CpuBackend, CpuOptions};
 use kernels::{Backend, BackendError, Matrix};
 
-use super::super::checkpoint::{Checkpoint, HostTensor};
+use super::super::checkpoint::Checkpoint;
 use super::super::weights::identity_encoder;
 use super::{IdentityEncoder, Reference, UnitTables};
 
@@ -22,10 +22,26 @@ pub enum IdentityError {
         /// Of the reference.
         units: usize,
     },
+    /// Too little activity is asked for.
+    #[error("identities from {reference_s} s of activity: a window of this checkpoint's encoder has {window_s} s")]
+    Short {
+        /// Seconds.
+        reference_s: f64,
+        /// Seconds.
+        window_s: f64,
+    },
     /// A device that failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
+
+/// The tables of a checkpoint that have a row for every unit; the first alone where there is no path of recent history.
+const TABLES: [&str; 4] = [
+    "unit_emb.weight",
+    "history.unit_weight",
+    "history.read",
+    "history.write",
+];
 
 /// Units' identities: what a network knows of them, on the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,14 +90,11 @@ impl Identities {
 
     /// By the names of a checkpoint's tables.
     fn tables(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
-        let history = self.history.iter().flat_map(|rows| {
-            [
-                ("history.unit_weight", &rows.unit_weight[..]),
-                ("history.read", &rows.read),
-                ("history.write", &rows.write),
-            ]
-        });
-        std::iter::once(("unit_emb.weight", &self.embeddings[..])).chain(history)
+        let history = self.history.iter();
+        let history = history.flat_map(|rows| [&rows.unit_weight[..], &rows.read, &rows.write]);
+        TABLES
+            .into_iter()
+            .zip(std::iter::once(&self.embeddings[..]).chain(history))
     }
 
     /// Writes them to the rows of a checkpoint's tables from `first` on, which must be there.
@@ -158,23 +171,38 @@ pub fn identified(
         });
     }
     let identities = Identities::compute(checkpoint, reference)?;
+    let mut out = unidentified(checkpoint, session, unit_ids, reference.log_rates())?;
+    identities.write(&mut out, 1);
+    Ok(out)
+}
+
+/// The checkpoint with units of which only ids and `log_rates` (ln of the mean count a bin) are known yet: their rows of the
+/// tables are zeros.
+///
+/// # Errors
+/// A checkpoint without an encoder of identities.
+pub fn unidentified(
+    checkpoint: &Checkpoint,
+    session: &str,
+    unit_ids: &[String],
+    log_rates: &[f32],
+) -> Result<Checkpoint, IdentityError> {
+    if checkpoint.config.identity.is_none() {
+        return Err(IdentityError::NoEncoder);
+    }
     let mut out = checkpoint.clone();
-    for (name, rows) in identities.tables() {
-        let width = rows.len() / unit_ids.len();
-        // Row 0 is no unit.
-        let none = checkpoint.tensors.get(name).map(|tensor| &tensor.data[..width]);
-        let mut data = none.map_or(vec![0.0; width], <[f32]>::to_vec);
-        data.extend_from_slice(rows);
-        let shape = vec![unit_ids.len() + 1, width];
-        out.tensors.insert(name.to_owned(), HostTensor { shape, data });
+    for name in TABLES {
+        if let Some(tensor) = out.tensors.get_mut(name) {
+            let width = tensor.shape.last().copied().unwrap_or(1);
+            // Row 0 is no unit.
+            tensor.data.truncate(width);
+            tensor.data.resize((unit_ids.len() + 1) * width, 0.0);
+            tensor.shape = vec![unit_ids.len() + 1, width];
+        }
     }
     let with_none = |names: &[String]| std::iter::once("NA".to_owned()).chain(names.iter().cloned()).collect();
     out.unit_ids = with_none(unit_ids);
     out.session_ids = with_none(&[session.to_owned()]);
-    out.null_log_rates = Some(
-        std::iter::once(0.0)
-            .chain(reference.log_rates().iter().copied())
-            .collect(),
-    );
+    out.null_log_rates = Some(std::iter::once(0.0).chain(log_rates.iter().copied()).collect());
     Ok(out)
 }

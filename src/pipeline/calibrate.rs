@@ -1,0 +1,292 @@
+//! Identities computed while a run goes on: the decode thread hands the spikes of every closed bin to a thread of its own
+//! kind, which computes the units' identities from the last of them and hands these back between two bins.
+//!
+//! ```text
+//! decode thread   bins' spikes ─ring→  calibrator thread: reference → one forward pass
+//!                 takes them in ←ring─ identities
+//! ```
+//! What the decode thread does for it is bounded: it copies spikes into a ring, and once a calibration it writes the units'
+//! tables and what follows from them. It waits for nobody: where the ring is full, the spikes of that bin are left out of the
+//! reference and counted, and the reference begins anew.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringbuf::traits::{Consumer, Observer, Producer, Split};
+use ringbuf::{HeapCons, HeapProd, HeapRb};
+
+use crate::data::Interval;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::IdentityConfig;
+use crate::model::identity::{Identities, IdentityComputer, IdentityError, Reference};
+use crate::model::window::Spikes;
+
+/// What is wanted of a run's calibration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// Seconds of activity that identities are computed from.
+    pub reference_s: f64,
+    /// Seconds from one calibration to the next; only the first without it.
+    pub every_s: Option<f64>,
+}
+
+/// Spikes that may wait for the calibrator: those of some seconds at a million a second.
+const RING: usize = 1 << 20;
+/// How often the calibrator looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// Calibrations that may be on their way.
+const ON_THE_WAY: usize = 2;
+
+/// One entry of the ring.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Entry {
+    Spike {
+        time_ns: i64,
+        unit: u32,
+    },
+    /// A bin has closed: all of its spikes came before.
+    Closed {
+        end_ns: i64,
+    },
+    /// Spikes are missing here.
+    Gap,
+}
+
+/// What calibrations came to; readable from any thread.
+#[derive(Debug, Default)]
+pub struct CalibrationCounters {
+    made: AtomicU64,
+    taken_in: AtomicU64,
+    gaps: AtomicU64,
+    longest_ns: AtomicU64,
+    longest_take_ns: AtomicU64,
+}
+
+/// The same, in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct CalibrationCounts {
+    /// Identities computed.
+    pub made: u64,
+    /// Of these, taken in by the decode thread.
+    pub taken_in: u64,
+    /// Bins whose spikes the calibrator could not be told of.
+    pub gaps: u64,
+    /// Longest forward pass, ms, beside the decode thread.
+    pub longest_ms: f64,
+    /// Longest time that the decode thread took to take identities in, ms.
+    pub longest_take_ms: f64,
+}
+
+impl CalibrationCounters {
+    /// The figures so far.
+    pub fn counts(&self) -> CalibrationCounts {
+        let ms = |ns: &AtomicU64| ns.load(Relaxed) as f64 * 1e-6;
+        CalibrationCounts {
+            made: self.made.load(Relaxed),
+            taken_in: self.taken_in.load(Relaxed),
+            gaps: self.gaps.load(Relaxed),
+            longest_ms: ms(&self.longest_ns),
+            longest_take_ms: ms(&self.longest_take_ns),
+        }
+    }
+}
+
+/// The decode thread's end.
+pub struct CalibrationPort {
+    spikes: HeapProd<Entry>,
+    identities: HeapCons<Box<Identities>>,
+    used: HeapProd<Box<Identities>>,
+    /// A gap that could not even be told of yet.
+    gap: bool,
+    counters: Arc<CalibrationCounters>,
+}
+
+impl CalibrationPort {
+    /// Hands a closed bin's spikes over; allocates nothing and waits for nobody.
+    pub fn bin_closed(&mut self, end_ns: i64, times_ns: &[i64], units: &[u32]) {
+        // One place is kept for the mark of a gap.
+        let fits = self.spikes.vacant_len() > times_ns.len() + 2;
+        if self.gap || !fits {
+            self.counters.gaps.fetch_add(u64::from(!fits), Relaxed);
+            self.gap = self.spikes.try_push(Entry::Gap).is_err();
+            if self.gap || !fits {
+                return;
+            }
+        }
+        let spikes = times_ns.iter().zip(units);
+        let spikes = spikes.map(|(&time_ns, &unit)| Entry::Spike { time_ns, unit });
+        self.spikes
+            .push_iter(spikes.chain(std::iter::once(Entry::Closed { end_ns })));
+    }
+
+    /// Gives the newest identities to `take`, if there are new ones.
+    pub fn take_new(&mut self, mut take: impl FnMut(&Identities)) {
+        let mut newest = None;
+        while let Some(identities) = self.identities.try_pop() {
+            if let Some(older) = newest.replace(identities) {
+                self.give_back(older);
+            }
+        }
+        if let Some(identities) = newest {
+            let begin = Instant::now();
+            take(&identities);
+            let ns = begin.elapsed().as_nanos() as u64;
+            self.counters.longest_take_ns.fetch_max(ns, Relaxed);
+            self.counters.taken_in.fetch_add(1, Relaxed);
+            self.give_back(identities);
+        }
+    }
+
+    /// Lets the calibrator free them.
+    fn give_back(&mut self, identities: Box<Identities>) {
+        // There is a place for everything that is on its way; with the calibrator gone the run is over.
+        drop(self.used.try_push(identities));
+    }
+}
+
+/// The calibrator: spikes in, identities out.
+pub struct Calibrator {
+    spikes: HeapCons<Entry>,
+    identities: HeapProd<Box<Identities>>,
+    used: HeapCons<Box<Identities>>,
+    computer: IdentityComputer,
+    config: IdentityConfig,
+    wanted: Calibration,
+    bin_ns: i64,
+    units: usize,
+    counters: Arc<CalibrationCounters>,
+    times_ns: VecDeque<i64>,
+    unit_numbers: VecDeque<u32>,
+    /// Everything from here to the last closed bin is known.
+    whole_from_ns: Option<i64>,
+    last_ns: Option<i64>,
+}
+
+/// Both ends for a network of `units` units.
+///
+/// # Errors
+/// A checkpoint without an encoder of identities; a reference shorter than one of its windows.
+pub fn calibration(
+    checkpoint: &Checkpoint,
+    units: usize,
+    wanted: Calibration,
+) -> Result<(CalibrationPort, Calibrator), IdentityError> {
+    let config = checkpoint.config.identity.ok_or(IdentityError::NoEncoder)?;
+    let window_s = config.window_ns() as f64 * 1e-9;
+    if wanted.reference_s < window_s {
+        let reference_s = wanted.reference_s;
+        return Err(IdentityError::Short { reference_s, window_s });
+    }
+    let computer = IdentityComputer::new(checkpoint)?;
+    let (spikes_in, spikes_out) = HeapRb::new(RING).split();
+    let (identities_in, identities_out) = HeapRb::new(ON_THE_WAY).split();
+    let (used_in, used_out) = HeapRb::new(2 * ON_THE_WAY).split();
+    let counters = Arc::new(CalibrationCounters::default());
+    let port = CalibrationPort {
+        spikes: spikes_in,
+        identities: identities_out,
+        used: used_in,
+        gap: false,
+        counters: counters.clone(),
+    };
+    let calibrator = Calibrator {
+        spikes: spikes_out,
+        identities: identities_in,
+        used: used_out,
+        computer,
+        config,
+        wanted,
+        bin_ns: (checkpoint.config.bin_size * 1e9).round() as i64,
+        units,
+        counters,
+        times_ns: VecDeque::new(),
+        unit_numbers: VecDeque::new(),
+        whole_from_ns: None,
+        last_ns: None,
+    };
+    Ok((port, calibrator))
+}
+
+impl Calibrator {
+    /// What calibrations came to.
+    pub fn counters(&self) -> Arc<CalibrationCounters> {
+        self.counters.clone()
+    }
+
+    /// Runs until the decode thread is gone.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn run(mut self) -> Result<(), IdentityError> {
+        while self.spikes.write_is_held() {
+            self.look()?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Takes in what there is, and computes identities where it is time to.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn look(&mut self) -> Result<(), IdentityError> {
+        while self.used.try_pop().is_some() {}
+        while let Some(entry) = self.spikes.try_pop() {
+            self.take(entry)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, entry: Entry) -> Result<(), IdentityError> {
+        match entry {
+            Entry::Gap => {
+                self.times_ns.clear();
+                self.unit_numbers.clear();
+                self.whole_from_ns = None;
+            }
+            Entry::Spike { time_ns, unit } => {
+                self.times_ns.push_back(time_ns);
+                self.unit_numbers.push_back(unit);
+            }
+            Entry::Closed { end_ns } => {
+                let from_ns = *self.whole_from_ns.get_or_insert(end_ns - self.bin_ns);
+                let reference_ns = (self.wanted.reference_s * 1e9).round() as i64;
+                let from_ns = from_ns.max(end_ns - reference_ns);
+                self.whole_from_ns = Some(from_ns);
+                let old = self.times_ns.partition_point(|&time| time < from_ns);
+                self.times_ns.drain(..old);
+                self.unit_numbers.drain(..old);
+                let due = match (self.last_ns, self.wanted.every_s) {
+                    (None, _) => true,
+                    (Some(_), None) => false,
+                    (Some(last_ns), Some(every_s)) => (end_ns - last_ns) as f64 * 1e-9 >= every_s,
+                };
+                if due && end_ns - from_ns >= reference_ns && self.identities.vacant_len() > 0 {
+                    self.last_ns = Some(end_ns);
+                    self.compute(from_ns, end_ns)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compute(&mut self, start_ns: i64, end_ns: i64) -> Result<(), IdentityError> {
+        let spikes = Spikes {
+            times_ns: self.times_ns.make_contiguous(),
+            units: self.unit_numbers.make_contiguous(),
+        };
+        let whole = [Interval { start_ns, end_ns }];
+        let reference = Reference::of_stretches(&self.config, self.bin_ns, self.units, spikes, &whole);
+        if let Some(reference) = reference {
+            let begin = Instant::now();
+            let identities = Box::new(self.computer.compute(&reference)?);
+            let ns = begin.elapsed().as_nanos() as u64;
+            self.counters.longest_ns.fetch_max(ns, Relaxed);
+            self.counters.made.fetch_add(1, Relaxed);
+            drop(self.identities.try_push(identities));
+        }
+        Ok(())
+    }
+}
