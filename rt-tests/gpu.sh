@@ -4,7 +4,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kernel_tests=(cuda_elementwise cuda_backward cuda_network)
-network_tests=(cuda_conformance cuda_learning)
+network_tests=(cuda_conformance cuda_generation cuda_learning)
 tools=(memcheck racecheck synccheck initcheck)
 case=small_250ms
 # What `run` takes at most.
