@@ -118,6 +118,7 @@ small_cases() {
     case $1 in
         cuda_backward) echo --skip counts_are_drawn --skip sums_over_many_rows ;;
         cuda_conformance) echo small_cases_with_fp16_weights ;;
+        cuda_generation) echo no_number_stays_none ;;
         cuda_learning) echo with_recent_history_and_dropout ;;
     esac
 }
