@@ -17,6 +17,7 @@ use super::config::{ExposureSection, TrainConfig};
 use super::parameters::GradientMap;
 use super::prepare::Prepared;
 use super::TrainError;
+use crate::model::build::check_heads;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::network::Network;
 use crate::model::{BackendKind, BuildError, SessionPlan};
@@ -86,6 +87,8 @@ pub fn learners(config: &TrainConfig, backend: BackendKind) -> Result<Vec<Box<dy
         BackendKind::Cpu => (0..config.training.threads).map(cpu).collect(),
         BackendKind::Reference => vec![Box::new(OnTape::new(ReferenceBackend::default(), rates))],
         BackendKind::Cuda => {
+            let model = config.model_config().map_err(TrainError::Config)?;
+            check_heads(&model).map_err(|error| TrainError::Config(error.to_string()))?;
             let refused = |error: DriverError| BackendError(BuildError::Device(error.to_string()).to_string());
             let gpu = Gpu::open(0).map_err(refused)?;
             let options = CudaOptions {
