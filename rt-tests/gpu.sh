@@ -4,7 +4,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kernel_tests=(cuda_elementwise cuda_backward cuda_network)
-network_tests=(cuda_conformance cuda_learning cuda_training)
+network_tests=(cuda_conformance cuda_generation cuda_learning cuda_training)
 tools=(memcheck racecheck synccheck initcheck)
 case=small_250ms
 # What `run` takes at most.
@@ -118,6 +118,7 @@ small_cases() {
     case $1 in
         cuda_backward) echo --skip counts_are_drawn --skip sums_over_many_rows ;;
         cuda_conformance) echo small_cases_with_fp16_weights ;;
+        cuda_generation) echo no_number_stays_none ;;
         cuda_learning) echo with_recent_history_and_dropout ;;
         cuda_training) echo steps_are_those_of_the_cpu ;;
     esac

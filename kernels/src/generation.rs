@@ -2,7 +2,8 @@
 //! operation costs more than its arithmetic.
 //!
 //! The network's own loop over bins is the definition; a backend that does not have this operation, or not for these sizes,
-//! says so and the loop runs. Letters: D model dim, W inner width, L latents, T bins, N units, K memory tokens a bin.
+//! says so and the loop runs. Letters: D model dim, W inner width, L latents, T bins, N units, K memory tokens a bin,
+//! C width of a count's embedding, F of the rows of recent history.
 
 use crate::backend::{Backend, Norm, View, ViewMut};
 
@@ -17,19 +18,29 @@ pub struct GeneratedAttention<'a, B: Backend + ?Sized> {
     pub to_out: &'a B::Linear,
 }
 
-/// One decoder layer.
+/// Attention to the prediction memory.
 #[derive(Debug)]
+pub struct GeneratedMemoryAttention<'a, B: Backend + ?Sized> {
+    /// The bins' side.
+    pub query: GeneratedAttention<'a, B>,
+    /// Of the memory's tokens.
+    pub norm: Norm<'a, B::Tensor>,
+    /// D → 2W: keys and values of the memory's tokens.
+    pub to_kv: &'a B::Linear,
+    /// Angles of the memory's tokens, from row 0; those of one bin are alike.
+    pub slots: &'a B::Rotation,
+    /// A bin sees its own slot alone, and the first slot's keys are zeros.
+    pub local: bool,
+}
+
+/// One decoder layer.
 pub struct GeneratedLayer<'a, B: Backend + ?Sized> {
     /// Attention to the latents.
     pub cross: GeneratedAttention<'a, B>,
     /// Keys, rotated, and values of the latents, `[L, 2W]`.
     pub latents: View<'a, B::Tensor>,
-    /// Attention to the prediction memory.
-    pub memory: GeneratedAttention<'a, B>,
-    /// Norm of the memory's tokens.
-    pub memory_norm: Norm<'a, B::Tensor>,
-    /// D → 2W: keys and values of the memory's tokens.
-    pub memory_to_kv: &'a B::Linear,
+    /// Attention to the prediction memory, where there is one.
+    pub memory: Option<GeneratedMemoryAttention<'a, B>>,
     /// Norm before the attention of bins to bins.
     pub own_norm: Norm<'a, B::Tensor>,
     /// D → 3W.
@@ -44,7 +55,19 @@ pub struct GeneratedLayer<'a, B: Backend + ?Sized> {
     pub down: &'a B::Linear,
 }
 
-/// The encoder of predicted counts: K learned queries pool what each unit's count and embedding say.
+/// How the expected counts of a bin reach the next one: by K memory tokens, or by a vector `[D]` that is added to its query.
+pub enum GeneratedFeedback<'a, B: Backend + ?Sized> {
+    /// Tokens that every layer attends to.
+    Memory(GeneratedMemory<'a, B>),
+    /// A mean over units.
+    MlpPool(GeneratedMlpPool<'a, B>),
+    /// Units `[N, D]` weighted by the softmax of the counts.
+    RateWeighted(View<'a, B::Tensor>),
+    /// A learned query over the units.
+    CrossAttn(GeneratedCountQuery<'a, B>),
+}
+
+/// K learned queries pool what each unit's count and embedding say.
 #[derive(Debug)]
 pub struct GeneratedMemory<'a, B: Backend + ?Sized> {
     /// 1 → D of ln(1 + count), then GELU.
@@ -62,6 +85,38 @@ pub struct GeneratedMemory<'a, B: Backend + ?Sized> {
     /// `[K, D]`, projected.
     pub queries: View<'a, B::Tensor>,
     /// Heads of the pooling attention.
+    pub heads: usize,
+    /// D → D.
+    pub to_out: &'a B::Linear,
+}
+
+/// `output(mean over units of gelu(from_count(count(counts)) + unit_part))`.
+#[derive(Debug)]
+pub struct GeneratedMlpPool<'a, B: Backend + ?Sized> {
+    /// 1 → C.
+    pub count: &'a B::Linear,
+    /// C → D.
+    pub from_count: &'a B::Linear,
+    /// `[N, D]`.
+    pub unit_part: View<'a, B::Tensor>,
+    /// D → D.
+    pub output: &'a B::Linear,
+}
+
+/// `to_out(attention)` of one query over units, whose values are `to_v(count(counts) + units)`.
+#[derive(Debug)]
+pub struct GeneratedCountQuery<'a, B: Backend + ?Sized> {
+    /// 1 → D.
+    pub count: &'a B::Linear,
+    /// `[N, D]`.
+    pub units: View<'a, B::Tensor>,
+    /// D → D.
+    pub to_v: &'a B::Linear,
+    /// `[N, D]`, projected.
+    pub keys: View<'a, B::Tensor>,
+    /// `[1, D]`, projected.
+    pub query: View<'a, B::Tensor>,
+    /// Heads.
     pub heads: usize,
     /// D → D.
     pub to_out: &'a B::Linear,
@@ -85,14 +140,14 @@ pub struct GeneratedHead<'a, B: Backend + ?Sized> {
 /// Two factors: log rates of bin t and unit n get the product of row t of the one and row n of the other.
 #[derive(Debug)]
 pub struct GeneratedHistory<'a, B: Backend + ?Sized> {
-    /// `[T, C]`.
+    /// `[T, F]`.
     pub bins: View<'a, B::Tensor>,
-    /// `[N, C]`.
+    /// `[N, F]`.
     pub units: View<'a, B::Tensor>,
 }
 
-/// Arguments of [`Backend::generate`]: a causal decoder with a prediction memory, each bin fed with the expected counts of
-/// the bin before it, the first with none.
+/// Arguments of [`Backend::generate`]: a causal decoder, each bin fed with the expected counts of the bin before it, the first
+/// with none.
 pub struct Generation<'a, B: Backend + ?Sized> {
     /// `[T, D]`.
     pub queries: View<'a, B::Tensor>,
@@ -100,18 +155,14 @@ pub struct Generation<'a, B: Backend + ?Sized> {
     pub layer: &'a dyn Fn(usize) -> GeneratedLayer<'a, B>,
     /// Number of layers.
     pub layers: usize,
-    /// Heads of the attentions to latents and memory.
+    /// Heads of the attentions to latents and to the prediction memory.
     pub cross_heads: usize,
     /// Heads of the attention of bins to bins.
     pub self_heads: usize,
     /// Angles of the bins, from row 0.
     pub bins: &'a B::Rotation,
-    /// Angles of the memory's tokens, from row 0; those of one bin are alike.
-    pub slots: &'a B::Rotation,
-    /// A bin sees its own slot alone, and the first slot's keys are zeros.
-    pub local: bool,
     /// The encoder of counts.
-    pub memory: GeneratedMemory<'a, B>,
+    pub feedback: GeneratedFeedback<'a, B>,
     /// The head.
     pub head: GeneratedHead<'a, B>,
     /// What is added to the log rates.

@@ -15,14 +15,24 @@ pub enum Fault {
     Fails,
 }
 
-/// An emulated device that replays sequences a number of times, and then does not.
+/// A device that replays sequences a number of times, and then does not.
 pub struct BreakingDevice {
     device: TestDevice,
     replays: usize,
     fault: Fault,
     broken: bool,
-    loaded: Arc<Mutex<Vec<String>>>,
+    launched: Launched,
     taken: Arc<AtomicUsize>,
+}
+
+/// Names of the kernels that were launched or captured, in order.
+pub type Launched = Arc<Mutex<Vec<String>>>;
+
+/// A kernel, and its name.
+#[derive(Clone)]
+pub struct NamedFunction {
+    entry: String,
+    function: TestFunction,
 }
 
 impl BreakingDevice {
@@ -31,25 +41,25 @@ impl BreakingDevice {
         BreakingDevice {
             replays,
             fault,
-            ..BreakingDevice::watched(EmulatorOptions::default())
+            ..BreakingDevice::watched(TestDevice::with(EmulatorOptions::default()))
         }
     }
 
     /// Never breaks.
-    pub fn watched(options: EmulatorOptions) -> Self {
+    pub fn watched(device: TestDevice) -> Self {
         BreakingDevice {
-            device: TestDevice::with(options),
+            device,
             replays: usize::MAX,
             fault: Fault::Fails,
             broken: false,
-            loaded: Arc::default(),
+            launched: Arc::default(),
             taken: Arc::default(),
         }
     }
 
-    /// Names of the kernels that were loaded, now and later.
-    pub fn loaded(&self) -> Arc<Mutex<Vec<String>>> {
-        self.loaded.clone()
+    /// What it launches, now and later.
+    pub fn launched(&self) -> Launched {
+        self.launched.clone()
     }
 
     /// Bytes that were asked for, now and later.
@@ -59,18 +69,17 @@ impl BreakingDevice {
 }
 
 impl Driver for BreakingDevice {
-    type Function = TestFunction;
+    type Function = NamedFunction;
     type Graph = TestGraph;
 
     fn capability(&self) -> Capability {
         self.device.capability()
     }
-    fn load(&mut self, name: &str, ptx: &str, entry: &str, shared_bytes: u32) -> Result<TestFunction, DriverError> {
-        self.loaded
-            .lock()
-            .expect("nobody panics with it")
-            .push(entry.to_string());
-        self.device.load(name, ptx, entry, shared_bytes)
+    fn load(&mut self, name: &str, ptx: &str, entry: &str, shared_bytes: u32) -> Result<NamedFunction, DriverError> {
+        Ok(NamedFunction {
+            entry: entry.to_string(),
+            function: self.device.load(name, ptx, entry, shared_bytes)?,
+        })
     }
     fn allocate(&mut self, bytes: usize) -> Result<Address, DriverError> {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
@@ -95,8 +104,18 @@ impl Driver for BreakingDevice {
     fn read(&mut self, address: Address, data: &mut [u8]) -> Result<(), DriverError> {
         self.device.read(address, data)
     }
-    fn launch(&mut self, launch: &Launch<'_, TestFunction>) -> Result<(), DriverError> {
-        self.device.launch(launch)
+    fn launch(&mut self, launch: &Launch<'_, NamedFunction>) -> Result<(), DriverError> {
+        let NamedFunction { entry, function } = launch.function;
+        self.launched.lock().expect("nobody panics with it").push(entry.clone());
+        self.device.launch(&Launch {
+            function,
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+            cooperative: launch.cooperative,
+            cluster: launch.cluster,
+            parameters: launch.parameters,
+        })
     }
     fn begin_capture(&mut self) -> Result<(), DriverError> {
         self.device.begin_capture()

@@ -13,7 +13,7 @@ use neurohorizon::evaluate::conformance::{cases, check_on, Tolerance};
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{BackendKind, BuildError, BuildOptions, Inference};
-use rt_tests::breaking::BreakingDevice;
+use rt_tests::breaking::{BreakingDevice, Launched};
 
 /// An emulated device takes its time.
 const PATIENCE: Duration = Duration::from_secs(1000);
@@ -71,37 +71,40 @@ fn small_cases_with_fp32_weights() {
 /// Both ways in which the blocks of the decoder's machine meet: in a cluster, and in the grid where there are no clusters.
 #[test]
 fn generation_is_one_launch() {
-    for (compute, name) in [
-        (80, "prediction_memory"),
-        (90, "prediction_memory"),
-        (80, "local_prediction_memory"),
-        (90, "local_prediction_memory"),
+    for name in [
+        "prediction_memory",
+        "local_prediction_memory",
+        "query_aug_mlp_pool",
+        "query_aug_rate_weighted",
+        "query_aug_cross_attn",
     ] {
-        let loaded = Mutex::new(Vec::new());
-        let options = BuildOptions {
-            precision: Precision::F16,
-            ..BuildOptions::default()
-        };
-        let tolerance = Tolerance::of(BackendKind::Cuda, Precision::F16);
-        let report = check_on(
-            &rt_tests::golden(),
-            name,
-            &options,
-            tolerance,
-            &|checkpoint, rows, options| {
-                let emulated = EmulatorOptions {
-                    compute,
-                    ..EmulatorOptions::default()
-                };
-                let device = BreakingDevice::watched(emulated);
-                loaded.lock().unwrap().push(device.loaded());
-                network_on(device, checkpoint, rows, options)
-            },
-        );
-        assert!(report.ok, "sm_{compute} {report:?}");
-        let loaded = loaded.lock().unwrap();
-        let kernels = loaded[0].lock().unwrap();
-        assert!(kernels.iter().any(|kernel| kernel == "decode"), "{kernels:?}");
+        for compute in [80, 90] {
+            let watched = Mutex::new(Launched::default());
+            let options = BuildOptions {
+                precision: Precision::F16,
+                ..BuildOptions::default()
+            };
+            let tolerance = Tolerance::of(BackendKind::Cuda, Precision::F16);
+            let report = check_on(
+                &rt_tests::golden(),
+                name,
+                &options,
+                tolerance,
+                &|checkpoint, rows, options| {
+                    let device = BreakingDevice::watched(TestDevice::with(EmulatorOptions {
+                        compute,
+                        ..EmulatorOptions::default()
+                    }));
+                    *watched.lock().unwrap() = device.launched();
+                    network_on(device, checkpoint, rows, options)
+                },
+            );
+            assert!(report.ok, "sm_{compute} {report:?}");
+            let launched = watched.into_inner().unwrap();
+            let launched = launched.lock().unwrap();
+            let decodes = launched.iter().filter(|&kernel| kernel == "decode").count();
+            assert_eq!(decodes, 1, "sm_{compute} {name} {launched:?}");
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use kernels::Precision;
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
 use neurohorizon::model::checkpoint::Checkpoint;
+use neurohorizon::model::config::{Decoder, Feedback, ModelConfig};
 use neurohorizon::model::network::{Network, SessionPlan};
-use neurohorizon::model::{build, BuildError, BuildOptions, Inference, UnitMatch};
+use neurohorizon::model::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
 use neurohorizon::pipeline::message::{flags, MessageHeader};
 use neurohorizon::pipeline::network::NetworkPredictor;
 use neurohorizon::pipeline::{NullModel, Outcome, Predictor, PublishConfig, Run, RunConfig};
@@ -145,6 +146,32 @@ fn a_device_that_breaks_at_once_is_refused_with_the_name_of_the_kernel() {
             reason.contains("at kernel ") && reason.contains(".ptx") && reason.contains(said),
             "{reason}"
         );
+    }
+}
+
+#[test]
+fn heads_that_the_kernels_do_not_take_are_refused() {
+    for (decoder, expected) in [
+        (Decoder::QueryAug(Feedback::CrossAttn), "heads of `cross_attn`"),
+        (Decoder::PredictionMemory, "`prediction_memory_heads` makes them 3 wide"),
+    ] {
+        let config = ModelConfig {
+            dim: 12,
+            decoder,
+            ..ModelConfig::default()
+        };
+        let checkpoint = Checkpoint::random(&config, UNITS, 1);
+        let options = BuildOptions {
+            backend: BackendKind::Cuda,
+            precision: Precision::F16,
+            ..BuildOptions::default()
+        };
+        let refused = build(&checkpoint, &[1, 2], &options)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(expected), "{refused}");
+        assert!(build(&checkpoint, &[1, 2], &BuildOptions::default()).is_ok());
     }
 }
 

@@ -104,7 +104,7 @@ fn steps_are_those_of_the_cpu() {
 #[test]
 fn steps_take_no_more_memory() {
     let config = TrainConfig::parse("test", CONFIG).unwrap();
-    let device = BreakingDevice::watched(EmulatorOptions::default());
+    let device = BreakingDevice::watched(TestDevice::with(EmulatorOptions::default()));
     let taken = device.taken();
     let mut after = Vec::new();
     figures(vec![on_device(device, &config)], || {

@@ -91,7 +91,8 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
         .map_or(String::new(), |path| path.display().to_string());
     let mut compute = Compute::new(section.device, section.weights)?;
     let mut built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
-    if let (Device::Auto, Err(error @ BuildError::Device(_))) = (section.device, &built) {
+    if let (Device::Auto, Err(error @ (BuildError::Device(_) | BuildError::OddHeads { .. }))) = (section.device, &built)
+    {
         compute = Compute::instead_of_gpu(section.weights, error);
         built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
     }

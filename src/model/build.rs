@@ -10,7 +10,8 @@ use kernels::reference::ReferenceBackend;
 use kernels::{Backend, BackendError, Precision};
 
 use super::checkpoint::Checkpoint;
-use super::config::ModelConfig;
+use super::config::{Decoder, Feedback, ModelConfig};
+use super::feedback::CROSS_ATTENTION_FEEDBACK_HEADS;
 use super::identity::Identities;
 use super::network::{Network, SessionPlan};
 use super::traces::Traces;
@@ -119,6 +120,14 @@ pub enum BuildError {
     /// There is no GPU, none that the kernels run on, or it failed when it was first used.
     #[error("the GPU cannot be used: {0}")]
     Device(String),
+    /// The GPU kernels take heads of an even number of channels only.
+    #[error("the GPU kernels take heads of an even number of channels; {key} makes them {channels} wide (`--device cpu` takes them)")]
+    OddHeads {
+        /// What in the configuration does.
+        key: &'static str,
+        /// Width.
+        channels: usize,
+    },
     /// The GPU kernels have no BF16 weights.
     #[error("weights on a CUDA device are f16 or f32, not bf16")]
     Bf16OnCuda,
@@ -320,6 +329,28 @@ where
 /// Threads that the CPU backend takes at most.
 const MOST_THREADS: usize = 64;
 
+/// Whether the GPU kernels take the heads of every attention. Those of the layers are even in every configuration.
+///
+/// # Errors
+/// The first that they do not.
+pub fn check_heads(config: &ModelConfig) -> Result<(), BuildError> {
+    let (key, heads) = match config.decoder {
+        Decoder::QueryAug(Feedback::CrossAttn) => {
+            ("`dim` over the heads of `cross_attn`", CROSS_ATTENTION_FEEDBACK_HEADS)
+        }
+        Decoder::QueryAug(_) => return Ok(()),
+        Decoder::PredictionMemory | Decoder::LocalPredictionMemory => {
+            ("`dim` over `prediction_memory_heads`", config.memory_heads)
+        }
+    };
+    let channels = config.dim / heads;
+    if channels.is_multiple_of(2) {
+        Ok(())
+    } else {
+        Err(BuildError::OddHeads { key, channels })
+    }
+}
+
 /// Builds the network for the units at `unit_rows` of the checkpoint.
 pub fn build(
     checkpoint: &Checkpoint,
@@ -349,6 +380,7 @@ pub fn build(
             if options.precision == Precision::Bf16 {
                 return Err(BuildError::Bf16OnCuda);
             }
+            check_heads(&checkpoint.config)?;
             let gpu = Gpu::open(0).map_err(|error| BuildError::Device(error.to_string()))?;
             let cuda = CudaOptions {
                 half: options.precision == Precision::F16,

@@ -3,7 +3,7 @@
 //!
 //! Each encoder has a part that depends on the session's units only; [`UnitFeedback`] holds it, computed once a session.
 
-use kernels::generation::GeneratedMemory;
+use kernels::generation::{GeneratedCountQuery, GeneratedFeedback, GeneratedMemory, GeneratedMlpPool};
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Map, Mask, Matrix, View, ViewMut};
 
 /// Heads of the `cross_attn` feedback encoder; the reference fixes them.
@@ -130,23 +130,6 @@ fn pool_heads<B: Backend>(
     backend.attention(args, out);
 }
 
-impl<B: Backend> MemoryEncoder<B> {
-    /// Its weights with one session's tables, for a backend that generates at once.
-    pub(super) fn generated<'a>(&'a self, prepared: &'a UnitFeedback<B>) -> GeneratedMemory<'a, B> {
-        GeneratedMemory {
-            count_in: &self.count_in,
-            count_out: &self.count_out,
-            from_count: &self.from_count,
-            unit_part: prepared.unit_part.view(),
-            unit_out: &self.unit_out,
-            to_kv: &self.to_kv,
-            queries: prepared.queries.view(),
-            heads: self.heads,
-            to_out: &self.to_out,
-        }
-    }
-}
-
 impl<B: Backend> FeedbackEncoder<B> {
     /// Whether bins see earlier counts at all.
     pub fn is_some(&self) -> bool {
@@ -210,6 +193,45 @@ impl<B: Backend> FeedbackEncoder<B> {
                 );
             }
         }
+    }
+
+    /// Its weights with one session's tables, for a backend that generates at once; nothing if bins do not see earlier counts.
+    pub(super) fn generated<'a>(
+        &'a self,
+        units: &'a B::Tensor,
+        prepared: &'a UnitFeedback<B>,
+    ) -> Option<GeneratedFeedback<'a, B>> {
+        let (unit_part, queries) = (prepared.unit_part.view(), prepared.queries.view());
+        Some(match self {
+            FeedbackEncoder::None => return None,
+            FeedbackEncoder::MlpPool(encoder) => GeneratedFeedback::MlpPool(GeneratedMlpPool {
+                count: &encoder.count,
+                from_count: &encoder.from_count,
+                unit_part,
+                output: &encoder.output,
+            }),
+            FeedbackEncoder::RateWeighted(_) => GeneratedFeedback::RateWeighted(unit_part),
+            FeedbackEncoder::CrossAttn(encoder) => GeneratedFeedback::CrossAttn(GeneratedCountQuery {
+                count: &encoder.count,
+                units: units.view(),
+                to_v: &encoder.to_v,
+                keys: unit_part,
+                query: queries,
+                heads: encoder.heads,
+                to_out: &encoder.to_out,
+            }),
+            FeedbackEncoder::Memory(encoder) => GeneratedFeedback::Memory(GeneratedMemory {
+                count_in: &encoder.count_in,
+                count_out: &encoder.count_out,
+                from_count: &encoder.from_count,
+                unit_part,
+                unit_out: &encoder.unit_out,
+                to_kv: &encoder.to_kv,
+                queries,
+                heads: encoder.heads,
+                to_out: &encoder.to_out,
+            }),
+        })
     }
 
     /// Encodes one bin's counts `[N, 1]` into `out`, `[1, D]` to be added to the next bin's query, or `[K, D]` memory tokens.

@@ -14,7 +14,6 @@ use kernels::generation::{GeneratedHead, Generation};
 
 use super::checkpoint::Checkpoint;
 use super::config::{Decoder, ModelConfig};
-use super::feedback::FeedbackEncoder;
 use super::identity::{Identities, Reference};
 use super::layers::add_linear;
 use super::session::{Buffers, Session};
@@ -261,21 +260,21 @@ impl<B: Backend> Network<B> {
             session,
             buffers,
         } = self;
-        let (FeedbackEncoder::Memory(encoder), true) = (&weights.feedback, config.causal) else {
+        let feedback = weights.feedback.generated(&session.units, &session.feedback);
+        let (Some(feedback), true) = (feedback, config.causal) else {
             return false;
         };
         let latents = &buffers.latent_key_value;
         let decoder = &weights.decoder;
+        let local = config.decoder == Decoder::LocalPredictionMemory;
         let args = Generation {
             queries: weights.bin_queries.row_block(0, plan.bins),
-            layer: &|index| decoder[index].generated(latents[index].view()),
+            layer: &|index| decoder[index].generated(latents[index].view(), &session.memory_rotation, local),
             layers: decoder.len(),
             cross_heads: config.cross_heads,
             self_heads: config.self_heads,
             bins: &session.bin_rotation,
-            slots: &session.memory_rotation,
-            local: config.decoder == Decoder::LocalPredictionMemory,
-            memory: encoder.generated(&session.feedback),
+            feedback,
             head: GeneratedHead {
                 bin_proj: &weights.head.bin_proj,
                 from_bin: &weights.head.from_bin,

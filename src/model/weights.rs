@@ -1,6 +1,6 @@
 //! From a checkpoint's tensors to the network's weights on a backend.
 
-use kernels::generation::{GeneratedAttention, GeneratedLayer};
+use kernels::generation::{GeneratedAttention, GeneratedLayer, GeneratedMemoryAttention};
 use kernels::{Backend, Dropout, LinearSpec, Origin, Precision, View};
 
 use super::checkpoint::{Checkpoint, HostTensor};
@@ -22,26 +22,29 @@ pub struct DecoderLayer<B: Backend> {
 }
 
 impl<B: Backend> DecoderLayer<B> {
-    /// Its weights with what it knows of the latents, for a backend that generates at once.
-    ///
-    /// # Panics
-    /// If the layer has no prediction memory.
-    pub(super) fn generated<'a>(&'a self, latents: View<'a, B::Tensor>) -> GeneratedLayer<'a, B> {
+    /// Its weights with what it knows of the latents, for a backend that generates at once. `slots` are the angles of the
+    /// memory's tokens; `local` says that a bin sees its own slot alone.
+    pub(super) fn generated<'a>(
+        &'a self,
+        latents: View<'a, B::Tensor>,
+        slots: &'a B::Rotation,
+        local: bool,
+    ) -> GeneratedLayer<'a, B> {
         let query_side = |attention: &'a CrossAttention<B>| GeneratedAttention {
             norm: attention.to_q.norm.args(),
             to_q: &attention.to_q.linear,
             to_out: &attention.to_out,
         };
-        let memory = self
-            .memory
-            .as_ref()
-            .expect("a decoder with a memory has it in every layer");
         GeneratedLayer {
             cross: query_side(&self.cross),
             latents,
-            memory: query_side(memory),
-            memory_norm: memory.to_kv.norm.args(),
-            memory_to_kv: &memory.to_kv.linear,
+            memory: self.memory.as_ref().map(|memory| GeneratedMemoryAttention {
+                query: query_side(memory),
+                norm: memory.to_kv.norm.args(),
+                to_kv: &memory.to_kv.linear,
+                slots,
+                local,
+            }),
             own_norm: self.own.to_qkv.norm.args(),
             own_to_qkv: &self.own.to_qkv.linear,
             own_to_out: &self.own.to_out,

@@ -19,6 +19,7 @@ use super::config::{ExposureSection, TrainConfig};
 use super::parameters::GradientMap;
 use super::prepare::Prepared;
 use super::TrainError;
+use crate::model::build::check_heads;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::Reference;
 use crate::model::network::Network;
@@ -91,6 +92,8 @@ pub fn learners(config: &TrainConfig, backend: BackendKind) -> Result<Vec<Box<dy
         BackendKind::Cpu => (0..config.training.threads).map(cpu).collect(),
         BackendKind::Reference => vec![Box::new(OnTape::new(ReferenceBackend::default(), rates))],
         BackendKind::Cuda => {
+            let model = config.model_config().map_err(TrainError::Config)?;
+            check_heads(&model).map_err(|error| TrainError::Config(error.to_string()))?;
             let refused = |error: DriverError| BackendError(BuildError::Device(error.to_string()).to_string());
             let gpu = Gpu::open(0).map_err(refused)?;
             let options = CudaOptions {

@@ -72,11 +72,18 @@ pub(super) struct Attending {
     /// Of query and head.
     pub(super) combinations: usize,
     pub(super) heads: usize,
+    /// Channels of a head in query and keys; without any, every key has the same weight.
+    pub(super) key_dim: usize,
+    /// Channels of a head in the values.
     pub(super) head_dim: usize,
+    /// What scores are multiplied with before the softmax.
+    pub(super) scale: f32,
     pub(super) keys: Address,
-    pub(super) values: Address,
     /// Bytes from key to key.
-    pub(super) pitch: usize,
+    pub(super) keys_pitch: usize,
+    pub(super) values: Address,
+    /// Bytes.
+    pub(super) values_pitch: usize,
     pub(super) count: usize,
     pub(super) target: Target,
 }
@@ -87,7 +94,10 @@ pub(super) struct Emitting {
     pub(super) raw: Place,
     pub(super) units: usize,
     pub(super) log_rates: Address,
-    pub(super) log_counts: Place,
+    /// Where the expected counts go.
+    pub(super) counts: Target,
+    /// ln(1 + count) goes there instead.
+    pub(super) logarithm: bool,
     /// Left row and right rows.
     pub(super) history: Option<(Address, Slice)>,
     pub(super) limit: f32,
@@ -125,9 +135,13 @@ impl Instruction {
         }
     }
 
-    /// `to[i] = from[i]`.
-    pub(super) fn load(to: Place, count: usize, from: Address) -> Self {
-        Self::new(LOAD).set(2, to as usize).set(3, count).address(4, from)
+    /// `to[i] (+)= from[i]`.
+    pub(super) fn load(to: Place, count: usize, from: Address, accumulate: bool) -> Self {
+        Self::new(LOAD)
+            .set(2, to as usize)
+            .set(3, count)
+            .address(4, from)
+            .set(6, usize::from(accumulate))
     }
 
     /// See [`Step`].
@@ -173,7 +187,7 @@ impl Instruction {
 
     /// See [`Attending`].
     pub(super) fn attend(attending: &Attending) -> Self {
-        let scale = std::f32::consts::LOG2_E / (attending.head_dim as f32).sqrt();
+        let scale = std::f32::consts::LOG2_E * attending.scale;
         let inside = matches!(attending.target, Target::Shared(_));
         let flags = usize::from(attending.query_from.is_some()) | if inside { 2 } else { 0 };
         Self::new(ATTEND)
@@ -182,14 +196,15 @@ impl Instruction {
             .set(4, attending.heads)
             .set(5, attending.head_dim)
             .address(6, attending.keys)
-            .set(8, attending.pitch)
+            .set(8, attending.keys_pitch)
             .address(9, attending.values)
-            .set(11, attending.pitch)
+            .set(11, attending.values_pitch)
             .set(12, attending.count)
             .set(13, scale.to_bits() as usize)
             .target(14, attending.target)
             .set(16, flags)
             .address(17, attending.query_from.unwrap_or(0))
+            .set(19, attending.key_dim)
     }
 
     /// Meets, and puts together what the blocks attended.
@@ -254,16 +269,19 @@ impl Instruction {
                 },
             ),
         };
+        let outside = matches!(emitting.counts, Target::Device(_));
+        let flags = usize::from(emitting.logarithm) | if outside { 2 } else { 0 };
         Self::new(EMIT)
             .set(2, emitting.raw as usize)
             .set(3, emitting.units)
             .address(4, emitting.log_rates)
-            .set(6, emitting.log_counts as usize)
-            .address(7, left)
-            .address(9, right.address)
-            .set(11, 4 * right.stride)
-            .set(12, right.cols)
-            .set(13, emitting.limit.to_bits() as usize)
+            .target(6, emitting.counts)
+            .address(8, left)
+            .address(10, right.address)
+            .set(12, 4 * right.stride)
+            .set(13, right.cols)
+            .set(14, emitting.limit.to_bits() as usize)
+            .set(15, flags)
     }
 
     /// Its words.
