@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::train::config::TrainConfig;
+use neurohorizon::train::config::{Only, TrainConfig};
 use neurohorizon::train::learner::learners;
 use neurohorizon::train::set_up::training_set;
 use neurohorizon::train::trainer::{Ending, Event, Trainer, BEST, LAST};
@@ -214,6 +214,29 @@ fn another_configuration_or_other_data_is_refused() {
         .contains("another network"));
     let fewer = from(&|config| config.data.simulate.as_mut().unwrap().units = 5).unwrap_err();
     assert!(fewer.contains("knows 6 units") && fewer.contains("has 5"), "{fewer}");
+}
+
+#[test]
+fn embeddings_alone_can_be_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(
+        config(folder.path(), |config| config.training.only = Some(Only::Embeddings)),
+        false,
+    )
+    .unwrap();
+    let before = trainer.checkpoint().clone();
+    trainer.run(&AtomicBool::new(false), &mut |_| ()).unwrap();
+    for (name, tensor) in &trainer.checkpoint().tensors {
+        let of_units = tensor.shape[0] == before.unit_ids.len();
+        assert!(of_units || tensor.data == before.tensors[name].data, "{name}");
+    }
+    for name in ["unit_emb.weight", "history.unit_weight"] {
+        assert_ne!(
+            trainer.checkpoint().tensors[name].data,
+            before.tensors[name].data,
+            "{name}"
+        );
+    }
 }
 
 #[test]

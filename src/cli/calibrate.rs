@@ -36,6 +36,10 @@ pub struct CalibrateArgs {
     /// The checkpoint that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Leave the encoder of identities out of what is written: identities are then weights like others, which `train` can go
+    /// on from (training.start_from, training.only = "embeddings")
+    #[arg(long)]
+    drop_encoder: bool,
     /// Name of the session [default: the recording's]
     #[arg(long)]
     session: Option<String>,
@@ -107,8 +111,12 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
     let reference = reference_of(&checkpoint, &recording, args.from, args.to)?;
     let session = args.session.as_ref().unwrap_or(&recording.name);
     let begin = Instant::now();
-    let calibrated = identified(&checkpoint, &reference, session, &recording.unit_ids)?;
+    let mut calibrated = identified(&checkpoint, &reference, session, &recording.unit_ids)?;
     let forward_ms = begin.elapsed().as_secs_f64() * 1e3;
+    if args.drop_encoder {
+        calibrated.config.identity = None;
+        calibrated.tensors.retain(|name, _| !name.starts_with("identity."));
+    }
     write_whole(&args.out, &calibrated.to_safetensors(Stored::F32)?)?;
     let window_s = checkpoint
         .config

@@ -10,7 +10,7 @@ use super::schedule::{Schedule, ScheduleError};
 use super::sections::WARM_UP_STEPS;
 pub use super::sections::{
     ConditionSection, DataSection, DropoutSection, ExposureSection, HistorySection, IdentitySection, ModelSection,
-    OptimiserKind, OptimiserSection, Part, RateOver, RecordingSection, ScheduleSection, SimulateSection,
+    Only, OptimiserKind, OptimiserSection, Part, RateOver, RecordingSection, ScheduleSection, SimulateSection,
     TrainingSection, UnitDropoutSection,
 };
 use super::TrainError;

@@ -6,6 +6,7 @@ use kernels::tape::Gradient;
 
 use super::optimiser::{Parameter, ParameterKind};
 use crate::model::checkpoint::{layout, Checkpoint};
+use crate::model::identity::TABLES;
 
 /// Every tensor that the network reads, in the order of names; frequencies do not learn.
 pub fn parameters(checkpoint: &Checkpoint) -> Vec<Parameter> {
@@ -42,6 +43,11 @@ fn is_unit_table(name: &str) -> bool {
 /// Whether a parameter is of the path of recent history.
 pub fn is_history(parameter: &Parameter) -> bool {
     parameter.name.starts_with("history.") || parameter.name.starts_with("identity.history.")
+}
+
+/// Whether a parameter has a row for each unit.
+pub fn is_of_units(parameter: &Parameter) -> bool {
+    TABLES.contains(&parameter.name.as_str())
 }
 
 /// Writes the parameters' values back.

@@ -287,6 +287,8 @@ pub struct TrainingSection {
     pub out: PathBuf,
     /// The checkpoint that training begins with, in place of random weights.
     pub start_from: Option<PathBuf>,
+    /// What is trained; everything without it.
+    pub only: Option<Only>,
 }
 
 impl Default for TrainingSection {
@@ -302,8 +304,17 @@ impl Default for TrainingSection {
             patience: 10,
             out: "trained".into(),
             start_from: None,
+            only: None,
         }
     }
+}
+
+/// A part of the weights.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Only {
+    /// What is looked up by a unit's name: embeddings, and the units' part in the path of recent history.
+    Embeddings,
 }
 
 /// `[optimiser]`

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use kernels::BackendError;
 
-use super::config::TrainConfig;
+use super::config::{Only, TrainConfig};
 use super::judge::{chosen, judge, unit_rows, Score};
 use super::learner::{Lane, LaneSum, Learner, StepPlan};
 use super::modalities::model_of;
 use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
-use super::parameters::{is_history, parameters, store, GradientMap};
+use super::parameters::{is_history, is_of_units, parameters, store, GradientMap};
 use super::prepare::{Prepared, Preparer};
 use super::references::References;
 use super::sampler::{Prefetch, Sampler, TrainingSet};
@@ -160,7 +160,9 @@ impl Trainer {
         }
         let rates = &config.optimiser;
         let rate = |parameter: &Parameter| {
-            if is_history(parameter) {
+            if config.training.only == Some(Only::Embeddings) && !is_of_units(parameter) {
+                0.0
+            } else if is_history(parameter) {
                 rates.history_learning_rate
             } else {
                 rates.learning_rate

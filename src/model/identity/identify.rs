@@ -36,7 +36,7 @@ pub enum IdentityError {
 }
 
 /// The tables of a checkpoint that have a row for every unit; the first alone where there is no path of recent history.
-const TABLES: [&str; 4] = [
+pub const TABLES: [&str; 4] = [
     "unit_emb.weight",
     "history.unit_weight",
     "history.read",

@@ -15,7 +15,7 @@ mod reference;
 
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Mask, Matrix, Rotary, View, ViewMut};
 
-pub use identify::{identified, unidentified, HistoryRows, Identities, IdentityComputer, IdentityError};
+pub use identify::{identified, unidentified, HistoryRows, Identities, IdentityComputer, IdentityError, TABLES};
 pub use reference::{window_starts, Reference};
 
 use super::config::IdentityConfig;
