@@ -18,6 +18,7 @@ mod eval_options;
 mod eval_report;
 mod eval_setup;
 mod inspect;
+pub mod latents_option;
 mod progress;
 pub mod run;
 pub mod run_config;
