@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use super::eval_export::SampleReport;
 use super::eval_setup::{FileIdentity, Setup};
 use crate::evaluate::comparison::{Comparison, ModelResult};
 use crate::evaluate::metrics::Bits;
 use crate::evaluate::report::Document;
+use crate::evaluate::spike_statistics::{Spread, TrainDifference, TrainSummary};
 
 /// Everything that is known about an evaluation. The first fields are those of the network, empty without one.
 #[derive(Serialize)]
@@ -31,11 +33,14 @@ pub struct Report<'a> {
     pub unit_ids: &'a [String],
     pub held_out_units: Vec<&'a str>,
     pub models: &'a [ModelResult],
+    /// Of `--sample`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<&'a SampleReport>,
 }
 
 impl<'a> Report<'a> {
     /// Gathers what was computed.
-    pub fn new(setup: &'a Setup, comparison: &'a Comparison) -> Self {
+    pub fn new(setup: &'a Setup, comparison: &'a Comparison, samples: Option<&'a SampleReport>) -> Self {
         let observed = comparison.observed();
         let network = comparison.models.first().filter(|_| setup.checkpoint_file.is_some());
         let bits = network.map(|model| &model.figures.bits);
@@ -66,6 +71,7 @@ impl<'a> Report<'a> {
                 .map(|&unit| setup.unit_ids[unit].as_str())
                 .collect(),
             models: &comparison.models,
+            samples,
         }
     }
 
@@ -170,6 +176,10 @@ pub fn print_report(report: &Report<'_>) {
     print_figures(report);
     say!("");
     print_by_bin(report);
+    if let Some(samples) = report.samples {
+        say!("");
+        print_samples(samples);
+    }
 }
 
 fn print_figures(report: &Report<'_>) {
@@ -258,6 +268,60 @@ fn print_by_bin(report: &Report<'_>) {
         );
     }
     print_table(&rows);
+}
+
+/// Drawn trains beside the observed ones, and how far they are apart beside how far two draws are.
+fn print_samples(samples: &SampleReport) {
+    let row = |name: &str, of: [Option<f64>; 2]| {
+        let [a, b] = of.map(|value| value.map_or("–".to_string(), |value| number(Some(value), 3)));
+        vec![name.to_string(), a, b]
+    };
+    let mean = |spread: Option<Spread>| spread.map(|spread| spread.mean);
+    let median = |spread: Option<Spread>| spread.map(|spread| spread.quartiles[1]);
+    let (observed, sampled) = (&samples.observed, &samples.sampled);
+    let like = |name: &str, of: fn(&TrainSummary) -> Option<f64>| row(name, [of(observed), of(sampled)]);
+    let both =
+        |name: &str, of: fn(&TrainSummary) -> Option<Spread>| row(name, [median(of(observed)), median(of(sampled))]);
+    let (to_observed, to_sampled) = (&samples.sampled_to_observed, &samples.sampled_to_sampled);
+    let apart = |name: &str, of: fn(&TrainDifference) -> Option<f64>| row(name, [of(to_observed), of(to_sampled)]);
+    let title = |cells: [&str; 3]| cells.map(String::from).to_vec();
+    say!(
+        "{} bins in {} stretches drawn with seed {}; medians over units where not said otherwise",
+        samples.bins,
+        samples.stretches,
+        samples.seed
+    );
+    print_table(&[
+        title(["", "observed", "sampled"]),
+        row("rate, Hz, mean", [mean(observed.rate_hz), mean(sampled.rate_hz)]),
+        both("Fano factor in bins", |of| of.fano_bin),
+        both("Fano factor in windows", |of| of.fano_window),
+        row(
+            "correlation in bins, mean of pairs",
+            [mean(observed.correlation_bin), mean(sampled.correlation_bin)],
+        ),
+        row(
+            "correlation in windows, mean of pairs",
+            [mean(observed.correlation_window), mean(sampled.correlation_window)],
+        ),
+        both("CV of intervals", |of| of.interval_cv),
+        like("synchrony in bins", |of| of.synchrony_bin),
+        like("synchrony in windows", |of| of.synchrony_window),
+    ]);
+    say!("");
+    print_table(&[
+        title(["sampled against", "observed", "sampled again"]),
+        apart("correlation of rates", |of| of.rate),
+        apart("of Fano factors in windows", |of| of.fano_window),
+        apart("of pairs' correlations in bins", |of| of.correlation_bin),
+        apart("of pairs' correlations in windows", |of| of.correlation_window),
+        row(
+            "KS distance of intervals",
+            [median(to_observed.interval_ks), median(to_sampled.interval_ks)],
+        ),
+        apart("variance of the summed count, ratio", |of| of.population_variance_ratio),
+        apart("distance of its distributions", |of| of.population_distance),
+    ]);
 }
 
 /// Columns as wide as their widest entry; numbers flush right.

@@ -11,6 +11,7 @@ use crate::evaluate::predictions::{Observed, Predictions};
 use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::hash::fnv1a;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::factors::network_hash;
 use crate::model::identity::identified;
 use crate::model::traces::{TraceReader, Traces};
 use crate::model::window::{Spikes, WindowShape};
@@ -68,6 +69,8 @@ pub struct Setup {
     /// Indices into `unit_ids`, ascending.
     pub held_out: Vec<usize>,
     pub network: Option<Box<dyn Inference>>,
+    /// See [`network_hash`].
+    pub network_hash: u64,
     /// At the mean; for a network with the path of recent history.
     pub traces: Option<Traces>,
     pub backend: String,
@@ -181,6 +184,7 @@ impl Setup {
             held_out: held_out.unwrap_or_default(),
             backend: network.as_ref().map_or(String::new(), |network| network.describe()),
             network,
+            network_hash: checkpoint.as_ref().map_or(0, network_hash),
             traces,
             null,
             checkpoint_file: checkpoint

@@ -14,6 +14,7 @@ mod compute;
 pub mod demo;
 mod error;
 mod eval;
+mod eval_export;
 mod eval_options;
 mod eval_report;
 mod eval_setup;

@@ -146,7 +146,7 @@ fn select_columns(values: &[f32], columns: usize, selected: &[usize]) -> Vec<f32
 
 /// The network's generated predictions of the windows of `observed`, from `spikes`: the input, which may lack spikes that
 /// `observed` counts. `traces` stands at or before the first window, for a network with the path of recent history.
-/// `progress` is called with (done, all).
+/// `each` is called after every window with its number and the network that has just predicted it.
 ///
 /// # Errors
 /// Where the device that computes fails.
@@ -156,7 +156,7 @@ pub fn of_network(
     mut traces: Option<TraceReader<'_>>,
     spikes: Spikes<'_>,
     observed: &Observed,
-    mut progress: impl FnMut(usize, usize),
+    mut each: impl FnMut(usize, &mut dyn Inference) -> Result<(), BackendError>,
 ) -> Result<Predictions, BackendError> {
     let mut predictions = Predictions::empty(model, observed);
     let mut times = Vec::new();
@@ -172,7 +172,7 @@ pub fn of_network(
             &mut times,
             log_rates,
         )?;
-        progress(window + 1, observed.windows());
+        each(window, network)?;
     }
     Ok(predictions)
 }
