@@ -13,7 +13,7 @@ use crate::data::arrays::{ArrayWriter, Elements};
 use crate::data::unit_id;
 use crate::evaluate::baseline::components::PrincipalAxes;
 use crate::evaluate::predictions::Predictions;
-use crate::evaluate::spike_statistics::{TrainDifference, TrainStatistics, TrainSummary};
+use crate::evaluate::spike_statistics::{ExpectedSummary, TrainDifference, TrainStatistics, TrainSummary};
 use crate::evaluate::spike_trains::{SpikeTrains, Stretches};
 use crate::model::factors::{newest_step, Projection};
 use crate::model::Inference;
@@ -172,6 +172,8 @@ pub struct SampleReport {
     pub observed: TrainSummary,
     /// Those drawn from the predicted rates.
     pub sampled: TrainSummary,
+    /// What draws without end of these rates would show.
+    pub expected: ExpectedSummary,
     /// How far the drawn trains are from the observed ones.
     pub sampled_to_observed: TrainDifference,
     /// How far a second draw of the same rates is from the first: what chance alone makes.
@@ -236,6 +238,7 @@ pub fn write_sample(
         stretches: stretches.numbers().last().map_or(0, |last| last + 1),
         observed: TrainSummary::from(&of_observed),
         sampled: TrainSummary::from(&of_drawn[0]),
+        expected: ExpectedSummary::new(&stretches, &expected, &of_observed),
         sampled_to_observed: TrainDifference::new(&of_drawn[0], &of_observed),
         sampled_to_sampled: TrainDifference::new(&of_drawn[1], &of_drawn[0]),
     }))

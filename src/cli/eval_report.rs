@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::eval_export::SampleReport;
+use super::eval_samples::print_samples;
 use super::eval_setup::{FileIdentity, Setup};
 use crate::evaluate::comparison::{Comparison, ModelResult};
 use crate::evaluate::metrics::Bits;
 use crate::evaluate::report::Document;
-use crate::evaluate::spike_statistics::{Spread, TrainDifference, TrainSummary};
 
 /// Everything that is known about an evaluation. The first fields are those of the network, empty without one.
 #[derive(Serialize)]
@@ -270,62 +270,8 @@ fn print_by_bin(report: &Report<'_>) {
     print_table(&rows);
 }
 
-/// Drawn trains beside the observed ones, and how far they are apart beside how far two draws are.
-fn print_samples(samples: &SampleReport) {
-    let row = |name: &str, of: [Option<f64>; 2]| {
-        let [a, b] = of.map(|value| value.map_or("–".to_string(), |value| number(Some(value), 3)));
-        vec![name.to_string(), a, b]
-    };
-    let mean = |spread: Option<Spread>| spread.map(|spread| spread.mean);
-    let median = |spread: Option<Spread>| spread.map(|spread| spread.quartiles[1]);
-    let (observed, sampled) = (&samples.observed, &samples.sampled);
-    let like = |name: &str, of: fn(&TrainSummary) -> Option<f64>| row(name, [of(observed), of(sampled)]);
-    let both =
-        |name: &str, of: fn(&TrainSummary) -> Option<Spread>| row(name, [median(of(observed)), median(of(sampled))]);
-    let (to_observed, to_sampled) = (&samples.sampled_to_observed, &samples.sampled_to_sampled);
-    let apart = |name: &str, of: fn(&TrainDifference) -> Option<f64>| row(name, [of(to_observed), of(to_sampled)]);
-    let title = |cells: [&str; 3]| cells.map(String::from).to_vec();
-    say!(
-        "{} bins in {} stretches drawn with seed {}; medians over units where not said otherwise",
-        samples.bins,
-        samples.stretches,
-        samples.seed
-    );
-    print_table(&[
-        title(["", "observed", "sampled"]),
-        row("rate, Hz, mean", [mean(observed.rate_hz), mean(sampled.rate_hz)]),
-        both("Fano factor in bins", |of| of.fano_bin),
-        both("Fano factor in windows", |of| of.fano_window),
-        row(
-            "correlation in bins, mean of pairs",
-            [mean(observed.correlation_bin), mean(sampled.correlation_bin)],
-        ),
-        row(
-            "correlation in windows, mean of pairs",
-            [mean(observed.correlation_window), mean(sampled.correlation_window)],
-        ),
-        both("CV of intervals", |of| of.interval_cv),
-        like("synchrony in bins", |of| of.synchrony_bin),
-        like("synchrony in windows", |of| of.synchrony_window),
-    ]);
-    say!("");
-    print_table(&[
-        title(["sampled against", "observed", "sampled again"]),
-        apart("correlation of rates", |of| of.rate),
-        apart("of Fano factors in windows", |of| of.fano_window),
-        apart("of pairs' correlations in bins", |of| of.correlation_bin),
-        apart("of pairs' correlations in windows", |of| of.correlation_window),
-        row(
-            "KS distance of intervals",
-            [median(to_observed.interval_ks), median(to_sampled.interval_ks)],
-        ),
-        apart("variance of the summed count, ratio", |of| of.population_variance_ratio),
-        apart("distance of its distributions", |of| of.population_distance),
-    ]);
-}
-
 /// Columns as wide as their widest entry; numbers flush right.
-fn print_table(rows: &[Vec<String>]) {
+pub(super) fn print_table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -347,7 +293,8 @@ fn print_table(rows: &[Vec<String>]) {
     }
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
+/// A figure with so many digits.
+pub(super) fn number(value: Option<f64>, digits: usize) -> String {
     match value {
         // No minus before a zero.
         Some(value) if value.abs() < 0.5 * 0.1f64.powi(digits as i32) => format!("{:.digits$}", 0.0),

@@ -17,6 +17,7 @@ mod eval;
 mod eval_export;
 mod eval_options;
 mod eval_report;
+mod eval_samples;
 mod eval_setup;
 mod inspect;
 pub mod latents_option;
