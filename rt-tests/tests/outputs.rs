@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use emulator::TestDevice;
+use kernels::cuda::{CudaBackend, CudaOptions};
+use kernels::reference::ReferenceBackend;
+use kernels::Precision;
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::{Pace, Source};
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::config::{Decoder, HistoryConfig, ModelConfig};
 use neurohorizon::model::factors::{network_hash, Projection};
+use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, UnitMatch};
 use neurohorizon::pipeline::latents::{Latents, LatentsForm};
 use neurohorizon::pipeline::message::{flags, MessageHeader};
@@ -439,6 +444,57 @@ fn published_latents_are_those_of_the_network_for_the_same_bins() {
         }
         // They differ from bin to bin: equality above says something.
         assert!(published.windows(2).all(|pair| pair[0].array != pair[1].array));
+    }
+}
+
+/// A device that repeats a prediction as one captured graph has the latents of the window it predicted last all the same.
+#[test]
+fn latents_are_read_after_a_repeated_prediction_of_a_device() {
+    let checkpoint = network();
+    let plan = SessionPlan {
+        unit_rows: (1..=UNITS).collect(),
+        reference: None,
+        bins: 2,
+        max_spikes: 64,
+        precision: Precision::F16,
+    };
+    let options = CudaOptions {
+        half: true,
+        patience: Duration::from_secs(1_000),
+    };
+    let device = CudaBackend::new(TestDevice::new(), options);
+    let mut device = Network::new(device, &checkpoint, plan.clone());
+    let mut reference = Network::new(ReferenceBackend::default(), &checkpoint, plan);
+    let traces = UnitMatch::new(&checkpoint, &checkpoint.unit_ids[1..], None).unwrap();
+    let traces = traces.traces(&checkpoint);
+    let (rows, dim) = reference.latent_shape();
+    let (mut found, mut expected) = (vec![0.0; rows * dim], vec![0.0; rows * dim]);
+    let mut log_rates = vec![0.0; 2 * UNITS];
+    let mut before: Option<Vec<f32>> = None;
+    for window in 0..4u32 {
+        let times: Vec<f64> = (0..10)
+            .map(|spike| 0.04 * f64::from(spike) + 0.01 * f64::from(window))
+            .collect();
+        let units: Vec<u32> = (0..10).map(|spike| (spike * (window + 1)) % UNITS as u32).collect();
+        device.predict(traces.as_ref(), &times, &units, &mut log_rates).unwrap();
+        device.latents(&mut found).unwrap();
+        reference.encode(&times, &units);
+        reference.latents(&mut expected).unwrap();
+        // Weights are FP16 on both sides; the device multiplies FP16 by FP16.
+        let apart = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(apart < 2e-2, "window {window}: {apart}");
+        if let Some(before) = before.replace(expected.clone()) {
+            let moved = before
+                .iter()
+                .zip(&expected)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(moved > 0.1, "window {window} moves latents by {moved} only");
+        }
     }
 }
 
