@@ -7,7 +7,10 @@ use kernels::gradient::Differentiable;
 use kernels::tape::{DropRates, Tape};
 use kernels::Precision;
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::model::config::{Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
+use neurohorizon::model::conditions::{ConditionReader, Samples, Tokens};
+use neurohorizon::model::config::{
+    ConditionConfig, ConditionKind, Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig,
+};
 use neurohorizon::model::identity::Reference;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::traces::Traces;
@@ -78,6 +81,40 @@ pub fn identity(scheme: IdentityScheme) -> IdentityConfig {
     }
 }
 
+/// Two other modalities.
+pub fn conditions() -> Vec<ConditionConfig> {
+    let of = |series: &str, kind, channels: usize, step_s| ConditionConfig {
+        series: series.into(),
+        kind,
+        step_s,
+        mean: vec![0.25; channels],
+        deviation: vec![0.5; channels],
+    };
+    vec![
+        of("hand", ConditionKind::Behaviour, 2, 0.02),
+        of("image", ConditionKind::Stimulus, 3, 0.05),
+    ]
+}
+
+/// What window `number` shows of the modalities of [`conditions`], by its end at 100 ms: all of both, a part, nothing of the
+/// image.
+pub fn shown(config: &ModelConfig, number: u64) -> Vec<Tokens> {
+    const MS: i64 = 1_000_000;
+    let hand = Samples {
+        times_ns: &[5 * MS, 15 * MS, 42 * MS, 61 * MS, 99 * MS],
+        values: &[0.1, -0.4, 0.7, 0.2, -0.3, 1.0, 0.9, 0.6, -0.8, 0.3],
+    };
+    let image = Samples {
+        times_ns: &[-30 * MS, 60 * MS],
+        values: &[0.3, -0.2, 0.8, -0.5, 0.4, 0.1],
+    };
+    let image = if number == 0 { image } else { Samples::default() };
+    let mut reader = ConditionReader::new(config, |condition| {
+        Some(if condition.series == "hand" { hand } else { image })
+    });
+    reader.at((100 - 20 * number as i64) * MS).to_vec()
+}
+
 /// Two windows of activity; the last unit is silent.
 fn reference(identity: &IdentityConfig) -> Reference {
     const MS: i64 = 1_000_000;
@@ -131,6 +168,7 @@ impl Case {
                 (0..=seed as u32).for_each(|bin| traces.push_bin([bin as f32, 1.0, 2.0].into_iter()));
                 network.set_traces(&traces);
             }
+            network.set_conditions(&shown(&self.checkpoint.config, seed as u64));
             network.encode(times, units);
             network.teacher_force(counts);
             let (tape, log_rates) = network.predicted();

@@ -38,6 +38,9 @@ steps = 6
 batch = 3
 validation_windows = 2
 
+[dropout]
+population = 0.2
+
 [exposure]
 own = 1.0
 "#;
@@ -59,14 +62,14 @@ fn figures(learners: Vec<Box<dyn Learner>>, mut each: impl FnMut()) -> (Vec<(f64
     let (set, hash) = training_set(&config).unwrap();
     let (first_ns, step_ns) = (set.recordings()[0].grid_origin_ns, set.shape().bin_ns);
     let shared = std::sync::Arc::new(set.clone());
-    let preparer = Preparer::new(shared.clone(), config.model_config().unwrap().history.as_ref(), None);
+    let preparer = Preparer::new(shared.clone(), &config.model_config().unwrap(), None);
     let batch: Vec<_> = (0..config.training.batch as i64)
         .map(|number| {
             preparer.to_learn(
                 shared.window(0, first_ns + 50 * number * step_ns),
                 None,
                 number as u64,
-                0.2,
+                &config.dropout,
             )
         })
         .collect();

@@ -5,7 +5,7 @@ use kernels::tape::DropRates;
 use neurohorizon::model::config::{Decoder, Feedback, IdentityScheme, ModelConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rt_tests::tiny::{config, history, identity, Case, DECODERS};
+use rt_tests::tiny::{conditions, config, history, identity, Case, DECODERS};
 use std::collections::BTreeMap;
 
 /// Step of the finite differences: over five points their error is about its fourth power; that of rounding, 1e-15 over it.
@@ -89,6 +89,15 @@ fn with_identities_from_activity() {
         };
         check(&Case::of(config), DropRates::default());
     }
+}
+
+#[test]
+fn with_other_modalities() {
+    let config = ModelConfig {
+        conditions: conditions(),
+        ..config(Decoder::PredictionMemory)
+    };
+    check(&Case::of(config), DropRates::default());
 }
 
 #[test]

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{unit_id, Interval, Recording, Series, NS_PER_S};
 
 mod expected;
+pub mod planted;
 pub mod reach;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::data::DataError;
+use crate::evaluate::conditions::SeriesError;
 use crate::evaluate::conformance::ConformanceError;
 use crate::model::checkpoint::CheckpointError;
 use crate::model::identity::IdentityError;
@@ -27,6 +28,9 @@ pub enum CliError {
     /// Reference outputs cannot be compared with.
     #[error(transparent)]
     Conformance(#[from] ConformanceError),
+    /// A recording's series is not what a network learned from.
+    #[error(transparent)]
+    Series(#[from] SeriesError),
     /// Units' identities cannot be computed.
     #[error(transparent)]
     Identity(#[from] IdentityError),

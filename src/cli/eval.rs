@@ -1,6 +1,7 @@
 //! `neurohorizon eval`: how well a checkpoint, or simple models, predict a recording's future.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::Position;
 use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent};
 use crate::evaluate::comparison::Comparison;
-use crate::evaluate::predictions::of_network;
+use crate::evaluate::predictions::{of_network, Predictions};
 use crate::evaluate::report::render;
 use crate::model::Inference;
 use crate::train::config::Part;
@@ -35,14 +36,14 @@ use crate::train::config::Part;
 pub struct EvalArgs {
     /// Checkpoint: a .ckpt of the reference model, or .safetensors; with --baselines-only, the recording
     #[arg(value_name = "CHECKPOINT")]
-    first: PathBuf,
+    pub(super) first: PathBuf,
     /// Recording: .npz or .nwb
     #[arg(
         value_name = "RECORDING",
         required_unless_present = "baselines_only",
         conflicts_with = "baselines_only"
     )]
-    second: Option<PathBuf>,
+    pub(super) second: Option<PathBuf>,
     /// Which of the checkpoint's sessions the recording is of, where it knows several (its ids are then SESSION/unit)
     #[arg(long)]
     pub session: Option<String>,
@@ -69,7 +70,7 @@ pub struct EvalArgs {
     pub observed_only: bool,
     /// Also score mean rates, an exponential average of the recent past, and a Poisson GLM on recent history
     #[arg(long)]
-    baselines: bool,
+    pub(super) baselines: bool,
     #[command(flatten)]
     pub fit: FitArgs,
     /// Also score units whose spikes the models do not see (co-bps): a fraction of them, drawn with --seed, or
@@ -78,25 +79,36 @@ pub struct EvalArgs {
     pub held_out_units: Option<HeldOut>,
     /// Resamples for the 95 % intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    bootstrap: u32,
+    pub(super) bootstrap: u32,
     /// Seed of every random draw
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
-    export: ExportArgs,
+    pub export: ExportArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
     /// Also write a report with plots: one HTML file that needs no network
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    pub(super) html: Option<PathBuf>,
     /// Print one JSON object: fp_bps, fp_bps_by_bin, fp_bps_ci95, n_windows, n_spikes, n_units, unknown_units, null,
     /// interval_s, backend, notes (what reading the recording changed or left out), models[] (every figure of each), samples
     /// (of --sample), …
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl EvalArgs {
+    /// As the command line has it without any flag.
+    pub fn of(checkpoint: &Path, recording: &Path) -> Self {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            eval: EvalArgs,
+        }
+        let files = [OsStr::new("eval"), checkpoint.as_os_str(), recording.as_os_str()];
+        <Alone as clap::Parser>::parse_from([files[0], OsStr::new("--"), files[1], files[2]]).eval
+    }
+
     /// The checkpoint, unless only baselines are asked for.
     pub fn checkpoint(&self) -> Option<&PathBuf> {
         self.second.as_ref().map(|_| &self.first)
@@ -155,8 +167,8 @@ fn predict_with_network(
     bar.set_length((passes * setup.observed.windows()) as u64);
     let keep_latents = args.export.export.is_some();
     let mut latents = LatentsOfWindows::new(network.as_ref(), args.export.all_latents);
-    let mut predict = |spikes, hidden, keep_latents| {
-        let traces = setup.trace_reader(hidden);
+    let mut predict = |spikes, hidden, keep_latents| -> Result<Predictions, CliError> {
+        let inputs = setup.inputs(network.config(), spikes, hidden)?;
         let each = |_, network: &mut dyn Inference| {
             bar.inc(1);
             if keep_latents {
@@ -164,7 +176,7 @@ fn predict_with_network(
             }
             Ok(())
         };
-        of_network(network.as_mut(), "network", traces, spikes, &setup.observed, each)
+        Ok(of_network(network.as_mut(), "network", inputs, &setup.observed, each)?)
     };
     let predictions = predict(setup.spikes.as_spikes(), Vec::new(), keep_latents)?;
     let without = match setup.held_out.is_empty() {

@@ -7,10 +7,13 @@ use super::eval::EvalArgs;
 use super::CliError;
 use crate::data::{Interval, Position, Recording};
 use crate::evaluate::baseline::{FitData, FitPart, Source};
+use crate::evaluate::conditions::{conditions_of, SeriesError};
+use crate::evaluate::forward::Inputs;
 use crate::evaluate::predictions::{Observed, Predictions};
 use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::hash::fnv1a;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::config::ModelConfig;
 use crate::model::factors::network_hash;
 use crate::model::identity::identified;
 use crate::model::traces::{TraceReader, Traces};
@@ -169,7 +172,15 @@ impl Setup {
             let what = "--observed-only leaves no window: every horizon reaches into time that was not observed";
             return Err(CliError::Config(what.to_string()));
         }
-        let notes = notes(&recording, unobserved, args.observed_only);
+        let mut notes = notes(&recording, unobserved, args.observed_only);
+        let conditions = checkpoint.iter().flat_map(|checkpoint| &checkpoint.config.conditions);
+        let missing = conditions.filter(|condition| recording.series(&condition.series).is_none());
+        notes.extend(missing.map(|condition| {
+            format!(
+                "the recording has no series {:?}, which the network may see: predicted without it",
+                condition.series
+            )
+        }));
         let held_out = args.held_out_units.as_ref();
         let held_out = held_out
             .map(|held_out| held_out.select(&units.ids, args.seed))
@@ -242,10 +253,28 @@ impl Setup {
     }
 
     /// Traces that follow the recording from its beginning; those of `hidden` units stay at the mean.
-    pub fn trace_reader(&self, hidden: Vec<bool>) -> Option<TraceReader<'_>> {
+    fn trace_reader(&self, hidden: Vec<bool>) -> Option<TraceReader<'_>> {
         let (traces, bin_ns) = (self.traces.clone()?, self.observed.shape.bin_ns);
         let reader = TraceReader::new(traces, self.origin_ns, bin_ns, &self.recording.intervals);
         Some(reader.hiding(hidden))
+    }
+
+    /// What the network is shown of these spikes, and of the recording's other series; the traces of `hidden` units stay at
+    /// the mean.
+    ///
+    /// # Errors
+    /// A series that is not what the network learned from.
+    pub fn inputs<'a>(
+        &'a self,
+        config: &ModelConfig,
+        spikes: Spikes<'a>,
+        hidden: Vec<bool>,
+    ) -> Result<Inputs<'a>, SeriesError> {
+        Ok(Inputs {
+            spikes,
+            traces: self.trace_reader(hidden),
+            conditions: conditions_of(config, &self.recording)?,
+        })
     }
 
     /// Whether each unit is held out.

@@ -8,6 +8,7 @@ macro_rules! say {
     }};
 }
 
+mod attribute;
 mod bench;
 mod calibrate;
 mod compute;
@@ -54,6 +55,7 @@ enum Command {
     Run(run::RunArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
+    Attribute(attribute::AttributeArgs),
     Calibrate(calibrate::CalibrateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Attribute(args)) => attribute::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),

@@ -149,6 +149,11 @@ impl Recording {
         })
     }
 
+    /// The behavioural series of this name.
+    pub fn series(&self, name: &str) -> Option<&Series> {
+        self.behaviour.iter().find(|series| series.name == name)
+    }
+
     /// The index of a unit id.
     pub fn unit_index(&self, id: &str) -> Option<usize> {
         self.unit_ids.iter().position(|known| known == id)

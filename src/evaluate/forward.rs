@@ -6,6 +6,7 @@
 
 use kernels::BackendError;
 
+use crate::model::conditions::ConditionReader;
 use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::Inference;
@@ -24,28 +25,44 @@ pub fn window_starts(
     (0..count).map(move |k| start_ns + k as i64 * stride)
 }
 
-/// Predicts one window: generated log rates into `log_rates` `[T, N]`. `traces` stands before the window's end, for a
-/// network with the path of recent history. Returns the spikes that did not fit, the oldest.
-pub fn predict_window(
-    network: &mut dyn Inference,
-    traces: Option<&mut TraceReader<'_>>,
-    spikes: Spikes<'_>,
-    start_ns: i64,
-    history_ns: i64,
-    times_s: &mut Vec<f64>,
-    log_rates: &mut [f32],
-) -> Result<usize, BackendError> {
-    let past = spikes.between(start_ns, start_ns + history_ns);
-    let excess = past.units.len().saturating_sub(network.plan().max_spikes);
-    times_s.clear();
-    times_s.extend(
-        past.times_ns[excess..]
-            .iter()
-            .map(|&time| (time - start_ns) as f64 * 1e-9),
-    );
-    let traces = traces.map(|traces| traces.advance(spikes, start_ns + history_ns));
-    network.predict(traces, times_s, &past.units[excess..], log_rates)?;
-    Ok(excess)
+/// What predictions of a recording are made from.
+pub struct Inputs<'a> {
+    /// Spikes that the network is shown.
+    pub spikes: Spikes<'a>,
+    /// At or before the first window, for a network with the path of recent history.
+    pub traces: Option<TraceReader<'a>>,
+    /// Other modalities, for a network that sees some.
+    pub conditions: ConditionReader<'a>,
+}
+
+impl Inputs<'_> {
+    /// Predicts one window: generated log rates into `log_rates` `[T, N]`. Windows follow one another in time. Returns the
+    /// spikes that did not fit, the oldest.
+    ///
+    /// # Errors
+    /// Where the device that computes fails.
+    pub fn predict_window(
+        &mut self,
+        network: &mut dyn Inference,
+        start_ns: i64,
+        times_s: &mut Vec<f64>,
+        log_rates: &mut [f32],
+    ) -> Result<usize, BackendError> {
+        let end_ns = start_ns + WindowShape::new(network.config(), network.plan().bins).history_ns;
+        let past = self.spikes.between(start_ns, end_ns);
+        let excess = past.units.len().saturating_sub(network.plan().max_spikes);
+        times_s.clear();
+        times_s.extend(
+            past.times_ns[excess..]
+                .iter()
+                .map(|&time| (time - start_ns) as f64 * 1e-9),
+        );
+        network.set_conditions(self.conditions.at(end_ns));
+        let spikes = self.spikes;
+        let traces = self.traces.as_mut().map(|traces| traces.advance(spikes, end_ns));
+        network.predict(traces, times_s, &past.units[excess..], log_rates)?;
+        Ok(excess)
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! How good predictions are, how exact, and how fast.
 //!
-//! [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
+//! [`attribution`] says what each modality contributed. [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
 //! [`predictions`] holds what was predicted and what happened, [`metrics`] compares the two, [`comparison`] puts models side
 //! by side and [`report`] shows them. [`spike_trains`] draws trains from predicted rates, and [`spike_statistics`] compares them with those that were
 //! observed. [`oracle`] scores a simulation's true rates, [`truth`] a recording's. [`conformance`] compares the network with
 //! the reference model's own outputs, [`cost`] counts its operations and [`speed`] times it against them.
 
+pub mod attribution;
 pub mod baseline;
 pub mod comparison;
+pub mod conditions;
 pub mod conformance;
 pub mod cost;
 pub mod forward;
 pub mod metrics;
 pub mod oracle;
+pub mod parts;
 pub mod predictions;
 pub mod report;
 pub mod speed;

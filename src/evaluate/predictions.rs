@@ -4,8 +4,7 @@
 
 use kernels::BackendError;
 
-use super::forward::{predict_window, window_starts};
-use crate::model::traces::TraceReader;
+use super::forward::{window_starts, Inputs};
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::Inference;
 
@@ -144,8 +143,7 @@ fn select_columns(values: &[f32], columns: usize, selected: &[usize]) -> Vec<f32
         .collect()
 }
 
-/// The network's generated predictions of the windows of `observed`, from `spikes`: the input, which may lack spikes that
-/// `observed` counts. `traces` stands at or before the first window, for a network with the path of recent history.
+/// The network's generated predictions of the windows of `observed`, from inputs that may lack spikes that `observed` counts.
 /// `each` is called after every window with its number and the network that has just predicted it.
 ///
 /// # Errors
@@ -153,25 +151,14 @@ fn select_columns(values: &[f32], columns: usize, selected: &[usize]) -> Vec<f32
 pub fn of_network(
     network: &mut dyn Inference,
     model: &str,
-    mut traces: Option<TraceReader<'_>>,
-    spikes: Spikes<'_>,
+    mut inputs: Inputs<'_>,
     observed: &Observed,
     mut each: impl FnMut(usize, &mut dyn Inference) -> Result<(), BackendError>,
 ) -> Result<Predictions, BackendError> {
     let mut predictions = Predictions::empty(model, observed);
     let mut times = Vec::new();
-    let history_ns = observed.shape.history_ns;
     for (window, &start) in observed.starts_ns.iter().enumerate() {
-        let log_rates = predictions.window_mut(window);
-        predict_window(
-            network,
-            traces.as_mut(),
-            spikes,
-            start,
-            history_ns,
-            &mut times,
-            log_rates,
-        )?;
+        inputs.predict_window(network, start, &mut times, predictions.window_mut(window))?;
         each(window, network)?;
     }
     Ok(predictions)

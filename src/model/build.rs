@@ -10,6 +10,7 @@ use kernels::reference::ReferenceBackend;
 use kernels::{Backend, BackendError, Precision};
 
 use super::checkpoint::Checkpoint;
+use super::conditions::Tokens;
 use super::config::{Decoder, Feedback, ModelConfig};
 use super::feedback::CROSS_ATTENTION_FEEDBACK_HEADS;
 use super::identity::Identities;
@@ -260,6 +261,8 @@ pub trait Inference: Send {
         units: &[u32],
         log_rates: &mut [f32],
     ) -> Result<(), BackendError>;
+    /// See [`Network::set_conditions`].
+    fn set_conditions(&mut self, conditions: &[Tokens]);
     /// See [`Network::identify`].
     fn identify(&mut self, identities: &Identities);
     /// See [`Network::set_traces`].
@@ -299,6 +302,9 @@ where
         log_rates: &mut [f32],
     ) -> Result<(), BackendError> {
         Network::predict(self, traces, times_s, units, log_rates)
+    }
+    fn set_conditions(&mut self, conditions: &[Tokens]) {
+        Network::set_conditions(self, conditions);
     }
     fn identify(&mut self, identities: &Identities) {
         Network::identify(self, identities);

@@ -1,6 +1,10 @@
 //! Sizes and variants of the network, as the reference's constructor takes them.
 
+mod conditions;
+
 use serde_json::{json, Map, Value};
+
+pub use conditions::{ConditionConfig, ConditionKind};
 
 /// How a bin sees the counts of the bin before it, in the `query_aug` decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +119,8 @@ pub struct ModelConfig {
     pub history: Option<HistoryConfig>,
     /// The encoder of identities (`identity`), where there is one.
     pub identity: Option<IdentityConfig>,
+    /// Other modalities that it may see (`conditions`).
+    pub conditions: Vec<ConditionConfig>,
 }
 
 impl Default for ModelConfig {
@@ -141,6 +147,7 @@ impl Default for ModelConfig {
             memory_heads: 4,
             history: None,
             identity: None,
+            conditions: Vec::new(),
         }
     }
 }
@@ -207,6 +214,7 @@ impl ModelConfig {
             memory_heads: reader.size("prediction_memory_heads", defaults.memory_heads)?,
             history: keys.get("recent_history").map(HistoryConfig::from_json).transpose()?,
             identity: keys.get("identity").map(IdentityConfig::from_json).transpose()?,
+            conditions: ConditionConfig::list_from_json(keys)?,
         };
         config.validate()?;
         Ok(config)
@@ -253,6 +261,9 @@ impl ModelConfig {
         }
         if let Some(identity) = &self.identity {
             keys["identity"] = identity.to_json();
+        }
+        if !self.conditions.is_empty() {
+            keys["conditions"] = self.conditions.iter().map(ConditionConfig::to_json).collect();
         }
         keys
     }
@@ -301,6 +312,15 @@ impl ModelConfig {
                 "`pred_window` is {}, expected less than `sequence_length`, which is {}",
                 self.pred_window, self.sequence_length
             ));
+        }
+        for (index, condition) in self.conditions.iter().enumerate() {
+            condition.validate(self.history_s())?;
+            if self.conditions[..index]
+                .iter()
+                .any(|other| other.series == condition.series)
+            {
+                return refuse(format!("`conditions` names the series {:?} twice", condition.series));
+            }
         }
         if self.dim < 4 || !self.dim.is_multiple_of(2) {
             return refuse(format!(

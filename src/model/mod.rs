@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod checkpoint;
+pub mod conditions;
 pub mod config;
 pub mod factors;
 pub mod feedback;

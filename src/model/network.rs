@@ -13,6 +13,7 @@ use std::sync::Arc;
 use kernels::generation::{GeneratedHead, Generation};
 
 use super::checkpoint::Checkpoint;
+use super::conditions::Tokens;
 use super::config::{Decoder, ModelConfig};
 use super::identity::{Identities, Reference};
 use super::layers::add_linear;
@@ -158,6 +159,14 @@ impl<B: Backend> Network<B> {
         self.log_rates(log_rates)
     }
 
+    /// What the next windows show of other modalities, in the order of the configuration's `conditions`; nothing until it is
+    /// called. Allocates nothing.
+    pub fn set_conditions(&mut self, conditions: &[Tokens]) {
+        for (modality, tokens) in self.buffers.conditions.iter_mut().zip(conditions) {
+            modality.shown.copy(tokens);
+        }
+    }
+
     /// Turns the window's spikes into latents and the decoder's keys and values of them. `times_s` are seconds from the
     /// start of the history window, `units` numbers within the session, as many of each; at most the plan's spikes.
     pub fn encode(&mut self, times_s: &[f64], units: &[u32]) {
@@ -170,11 +179,21 @@ impl<B: Backend> Network<B> {
             buffers,
         } = self;
         assert!(times_s.len() == units.len() && units.len() <= plan.max_spikes);
-        let ends = buffers.ends;
-        buffers.token_rows_host.truncate(ends);
-        buffers.token_rows_host.extend_from_slice(units);
-        backend.set_rows(&mut buffers.token_rows, &buffers.token_rows_host);
-        backend.set_rotation(&mut buffers.token_rotation, ends, times_s);
+        let (ends, rows, times) = (
+            buffers.ends,
+            &mut buffers.token_rows_host,
+            &mut buffers.token_times_host,
+        );
+        rows.truncate(ends);
+        rows.extend_from_slice(units);
+        times.clear();
+        times.extend_from_slice(times_s);
+        for (modality, to_token) in buffers.conditions.iter_mut().zip(&weights.conditions) {
+            modality.list(rows, times);
+            modality.embed(backend, to_token, &weights.encoder.to_kv, &mut session.token_key_value);
+        }
+        backend.set_rows(&mut buffers.token_rows, rows);
+        backend.set_rotation(&mut buffers.token_rotation, ends, times);
 
         let (rows, width) = (buffers.latents.rows(), weights.encoder.width);
         let latent_rotary = Rotary {

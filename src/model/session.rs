@@ -3,6 +3,7 @@
 use kernels::{Activation, Backend, LinearArgs, Matrix};
 
 use super::checkpoint::Checkpoint;
+use super::conditions::{condition_steps, modality_tokens, ModalityTokens};
 use super::config::{Decoder, ModelConfig};
 use super::feedback::UnitFeedback;
 use super::identity::{Identities, UnitTables};
@@ -21,7 +22,8 @@ pub(super) struct Session<B: Backend> {
     pub(super) silence: B::Tensor,
     /// Embeddings of every token, `[3N, D]`.
     tokens: B::Tensor,
-    /// Keys and values of every token, `[3N, 2W]`, row `type · N + unit`.
+    /// Keys and values of every token, `[3N + steps of all modalities, 2W]`: row `type · N + unit`, then those that a
+    /// window writes.
     pub(super) token_key_value: B::Tensor,
     /// Queries of the latents of one step, `[P, W]`.
     pub(super) latent_query: B::Tensor,
@@ -43,8 +45,12 @@ pub(super) struct Session<B: Backend> {
 pub(super) struct Buffers<B: Backend> {
     pub(super) token_rows: B::Rows,
     pub(super) token_rotation: B::Rotation,
-    /// `token_rows` on the host: start and end of every unit, then the spikes.
+    /// `token_rows` on the host: start and end of every unit, then the spikes and the other modalities' tokens.
     pub(super) token_rows_host: Vec<u32>,
+    /// Times of the tokens behind the units' starts and ends, s.
+    pub(super) token_times_host: Vec<f64>,
+    /// What a window shows of other modalities.
+    pub(super) conditions: Vec<ModalityTokens<B>>,
     /// Start and end tokens among them.
     pub(super) ends: usize,
     /// `[L, D]`.
@@ -144,7 +150,7 @@ impl<B: Backend> Session<B> {
             units,
             silence: backend.zeros(n, 1),
             tokens: backend.zeros(TOKEN_TYPES * n, dim),
-            token_key_value: backend.zeros(TOKEN_TYPES * n, 2 * width),
+            token_key_value: backend.zeros(TOKEN_TYPES * n + condition_steps(config), 2 * width),
             latent_query,
             latent_rows,
             latent_rotation,
@@ -172,8 +178,8 @@ impl<B: Backend> Session<B> {
         let units = self.units.view();
         let types = weights.token_types.row_block(0, TOKEN_TYPES);
         backend.outer_add(types, units, Activation::Identity, self.tokens.view_mut());
-        let to_kv = &weights.encoder.to_kv;
-        to_kv.apply(backend, self.tokens.view(), self.token_key_value.view_mut());
+        let (to_kv, rows) = (&weights.encoder.to_kv, self.tokens.rows());
+        to_kv.apply(backend, self.tokens.view(), self.token_key_value.row_block_mut(0, rows));
         let plain = LinearArgs::default();
         backend.linear(units, &weights.head.unit_proj, plain, self.unit_half.view_mut());
         let (plain, half) = (LinearArgs::default(), self.unit_half.view());
@@ -187,7 +193,8 @@ impl<B: Backend> Buffers<B> {
         let (dim, n, bins) = (config.dim, plan.unit_rows.len(), plan.bins);
         let latents = config.latent_times().len();
         let (cross_width, self_width) = (weights.encoder.width, config.self_heads * config.dim_head);
-        let tokens = 2 * n + plan.max_spikes;
+        let shown = plan.max_spikes + condition_steps(config);
+        let tokens = 2 * n + shown;
         let memory = weights.feedback.memory_tokens();
         let rows = latents.max(bins);
 
@@ -202,6 +209,8 @@ impl<B: Backend> Buffers<B> {
             token_rows: backend.rows(tokens),
             token_rotation,
             token_rows_host,
+            token_times_host: Vec::with_capacity(shown),
+            conditions: modality_tokens(backend, config, TOKEN_TYPES * n),
             ends: 2 * n,
             latents: backend.zeros(latents, dim),
             qkv: backend.zeros(latents, 3 * self_width),

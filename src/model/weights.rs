@@ -93,6 +93,8 @@ pub struct Weights<B: Backend> {
     pub(super) feedback: FeedbackEncoder<B>,
     pub(super) history: Option<RecentHistory<B>>,
     pub(super) identity: Option<IdentityEncoder<B>>,
+    /// Channels → D for each modality; the bias is the token type's embedding.
+    pub(super) conditions: Vec<B::Linear>,
 }
 
 impl<B: Backend> Weights<B> {
@@ -137,6 +139,11 @@ impl<B: Backend> Weights<B> {
             feedback: loader.feedback(),
             history: loader.history(),
             identity: loader.identity(),
+            conditions: config
+                .conditions
+                .iter()
+                .map(|condition| loader.linear(&format!("condition.{}", condition.series)))
+                .collect(),
         }
     }
 }

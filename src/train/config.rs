@@ -9,9 +9,9 @@ use super::sampler::{SamplerOptions, UnitDropout};
 use super::schedule::{Schedule, ScheduleError};
 use super::sections::WARM_UP_STEPS;
 pub use super::sections::{
-    DataSection, DropoutSection, ExposureSection, HistorySection, IdentitySection, ModelSection, OptimiserKind,
-    OptimiserSection, Part, RateOver, RecordingSection, ScheduleSection, SimulateSection, TrainingSection,
-    UnitDropoutSection,
+    ConditionSection, DataSection, DropoutSection, ExposureSection, HistorySection, IdentitySection, ModelSection,
+    OptimiserKind, OptimiserSection, Part, RateOver, RecordingSection, ScheduleSection, SimulateSection,
+    TrainingSection, UnitDropoutSection,
 };
 use super::TrainError;
 use crate::model::config::{Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
@@ -127,6 +127,7 @@ impl TrainConfig {
             ("dropout.attention", f64::from(self.dropout.attention)),
             ("dropout.residual", f64::from(self.dropout.residual)),
             ("dropout.population", self.dropout.population),
+            ("dropout.modalities", self.dropout.modalities),
             ("exposure.dropout", self.exposure.dropout),
         ] {
             if !(0.0..=0.95).contains(&share) {
@@ -167,7 +168,8 @@ impl TrainConfig {
         self.model_config().map(|_| ())
     }
 
-    /// Sizes and variant of the network.
+    /// Sizes and variant of the network, without the modalities, whose channels the recordings tell
+    /// ([`super::modalities::model_of`]).
     ///
     /// # Errors
     /// What is no network, naming the key.
@@ -216,6 +218,7 @@ impl TrainConfig {
             memory_heads: model.memory_heads,
             history,
             identity,
+            conditions: Vec::new(),
         };
         config.validate().map_err(|error| format!("[model]: {error}"))?;
         Ok(config)

@@ -177,6 +177,7 @@ fn generate_window<B: Differentiable>(
 ) -> Result<Vec<f32>, BackendError> {
     let window = &prepared.window;
     network.set_history(&prepared.features, &prepared.population);
+    network.set_conditions(&prepared.conditions);
     network.encode(&window.times_s, &window.unit);
     network.generate();
     let mut log_rates = vec![0.0; window.counts.len()];
@@ -208,6 +209,7 @@ fn learn_lane<B: Differentiable>(
             window.counts.clone()
         };
         network.set_history(&prepared.features, &prepared.population);
+        network.set_conditions(&prepared.conditions);
         network.encode(&window.times_s, &window.unit);
         network.teacher_force(&fed);
         let (tape, log_rates) = network.predicted();

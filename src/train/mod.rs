@@ -10,6 +10,7 @@ pub mod display;
 mod initial;
 pub mod judge;
 pub mod learner;
+pub mod modalities;
 pub mod optimiser;
 pub mod parameters;
 pub mod prepare;

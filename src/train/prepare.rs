@@ -6,10 +6,13 @@ use kernels::BackendError;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::config::DropoutSection;
 use super::references::References;
 use super::sampler::{Batch, TrainingRecording, TrainingSet, Window};
+use crate::evaluate::conditions::conditions_of;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::config::HistoryConfig;
+use crate::model::conditions::Tokens;
+use crate::model::config::ModelConfig;
 use crate::model::identity::{Identities, Reference};
 use crate::model::traces::{TraceReader, Traces};
 
@@ -36,6 +39,8 @@ pub struct Prepared {
     pub features: Vec<f32>,
     /// See [`Traces::population`], dropped units zero.
     pub population: Vec<f32>,
+    /// What it shows of other modalities, in the network's order.
+    pub conditions: Vec<Tokens>,
     /// Seed of what is random in this window's step.
     pub seed: u64,
     /// What the units' identities are computed from, where they are.
@@ -89,14 +94,14 @@ pub struct Preparer {
     set: Arc<TrainingSet>,
     /// By recording; empty without the path of recent history.
     traces: Vec<TraceIndex>,
-    constants: usize,
+    model: ModelConfig,
     references: Option<References>,
 }
 
 impl Preparer {
     /// Goes through every recording once.
-    pub fn new(set: Arc<TrainingSet>, history: Option<&HistoryConfig>, references: Option<References>) -> Self {
-        let shape = set.shape();
+    pub fn new(set: Arc<TrainingSet>, model: &ModelConfig, references: Option<References>) -> Self {
+        let (shape, history) = (set.shape(), model.history.as_ref());
         let index = |(number, recording): (usize, &TrainingRecording)| -> Option<TraceIndex> {
             let rates: Vec<f32> = set
                 .session_of(number)
@@ -109,14 +114,14 @@ impl Preparer {
         };
         Preparer {
             traces: set.recordings().iter().enumerate().filter_map(index).collect(),
-            constants: history.map_or(0, |history| history.population_time_constants),
+            model: model.clone(),
             references,
             set,
         }
     }
 
     /// The windows of a step, to learn from. Those of one session share a reference, of which nothing is predicted.
-    pub fn step(&self, batch: Batch, seed: u64, dropped: f64) -> Vec<Prepared> {
+    pub fn step(&self, batch: Batch, seed: u64, dropout: &DropoutSection) -> Vec<Prepared> {
         let session = |window: &Window| self.set.recordings()[window.recording].session;
         let mut drawn: Vec<Option<Arc<Reference>>> = vec![None; self.set.sessions().len()];
         if let Some(references) = &self.references {
@@ -136,7 +141,7 @@ impl Preparer {
         windows
             .map(|(index, window)| {
                 let reference = drawn[session(&window)].clone();
-                self.to_learn(window, reference, mixed(seed, batch.step, index as u64), dropped)
+                self.to_learn(window, reference, mixed(seed, batch.step, index as u64), dropout)
             })
             .collect()
     }
@@ -169,18 +174,27 @@ impl Preparer {
     /// A window with what is known of its units.
     fn seen(&self, window: Window, reference: Option<Arc<Reference>>) -> Prepared {
         let (mut features, mut population) = (Vec::new(), Vec::new());
+        let end_ns = window.start_ns + self.set.shape().history_ns;
+        let recording = &self.set.recordings()[window.recording];
         if let Some(index) = self.traces.get(window.recording) {
-            let end_ns = window.start_ns + self.set.shape().history_ns;
-            let mut traces = index.at(&self.set.recordings()[window.recording], end_ns);
+            let mut traces = index.at(recording, end_ns);
             if let Some(reference) = &reference {
                 traces.compare_with(reference.log_rates().iter().map(|rate| rate.exp()));
             }
             features.resize(traces.feature_count(), 0.0);
-            population.resize(self.constants * traces.units(), 0.0);
+            let constants = self
+                .model
+                .history
+                .as_ref()
+                .map_or(0, |history| history.population_time_constants);
+            population.resize(constants * traces.units(), 0.0);
             traces.features(&mut features);
             traces.population(&mut population);
         }
+        let conditions = conditions_of(&self.model, &recording.recording);
+        let mut conditions = conditions.expect("the network's channels are those of the set");
         Prepared {
+            conditions: conditions.at(end_ns).to_vec(),
             window,
             features,
             population,
@@ -189,8 +203,15 @@ impl Preparer {
         }
     }
 
-    /// A window to learn from: the population loses each unit with probability `dropped`, the others stand for it.
-    pub fn to_learn(&self, window: Window, reference: Option<Arc<Reference>>, seed: u64, dropped: f64) -> Prepared {
+    /// A window to learn from: the population loses units, the others stand for them, and other modalities are left out.
+    pub fn to_learn(
+        &self,
+        window: Window,
+        reference: Option<Arc<Reference>>,
+        seed: u64,
+        dropout: &DropoutSection,
+    ) -> Prepared {
+        let dropped = dropout.population;
         let mut prepared = self.seen(window, reference);
         prepared.seed = seed;
         let units = self.set.session_of(prepared.window.recording).recorded_ids.len();
@@ -214,6 +235,11 @@ impl Preparer {
             .collect();
         for row in prepared.population.chunks_exact_mut(units) {
             row.iter_mut().zip(&keep).for_each(|(x, keep)| *x *= keep);
+        }
+        for tokens in &mut prepared.conditions {
+            if random.random::<f64>() < dropout.modalities {
+                tokens.clear();
+            }
         }
         // A unit that is not there at all stands at its mean.
         let width = prepared.features.len() / units;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::sampler::Span;
 use crate::data::Position;
+use crate::model::config::ConditionKind;
 use crate::model::BackendKind;
 
 /// `[data]`
@@ -151,6 +152,8 @@ pub struct ModelSection {
     pub recent_history: Option<HistorySection>,
     /// Identities computed from the units' own activity; a table of embeddings without it.
     pub identity: Option<IdentitySection>,
+    /// Other modalities that the network may see.
+    pub condition: Vec<ConditionSection>,
 }
 
 impl Default for ModelSection {
@@ -175,8 +178,30 @@ impl Default for ModelSection {
             memory_heads: 4,
             recent_history: None,
             identity: None,
+            condition: Vec::new(),
         }
     }
+}
+
+/// `[[model.condition]]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConditionSection {
+    /// Name of the series in the recordings.
+    pub series: String,
+    /// `behaviour` (a token is the mean of a step) or `stimulus` (what was shown last).
+    #[serde(default = "behaviour")]
+    pub kind: ConditionKind,
+    /// Length of a step of the history, each a token, ms.
+    #[serde(default = "fifty")]
+    pub step_ms: f64,
+}
+
+fn behaviour() -> ConditionKind {
+    ConditionKind::Behaviour
+}
+fn fifty() -> f64 {
+    50.0
 }
 
 /// `[model.identity]`
@@ -385,6 +410,8 @@ pub struct DropoutSection {
     pub residual: f32,
     /// Units, as the population's components of recent history see them.
     pub population: f64,
+    /// Each of the other modalities, as a whole.
+    pub modalities: f64,
     /// Units that are left out of a window altogether: how many are kept.
     pub units: Option<UnitDropoutSection>,
 }
@@ -396,6 +423,7 @@ impl Default for DropoutSection {
             attention: 0.2,
             residual: 0.4,
             population: 0.5,
+            modalities: 0.3,
             units: None,
         }
     }

@@ -1,6 +1,6 @@
 //! From a configuration to the recordings that are learned from.
 
-use super::config::{RateOver, RecordingSection, SimulateSection, TrainConfig};
+use super::config::{ConditionSection, RateOver, RecordingSection, SimulateSection, TrainConfig};
 use super::sampler::{Source, Span, TrainingSet};
 use super::TrainError;
 use crate::acquire::simulate::{Population, SimulationConfig};
@@ -30,7 +30,7 @@ pub fn training_set(config: &TrainConfig) -> Result<(TrainingSet, u64), TrainErr
         }
         min_rate_hz = 0.0;
     }
-    let hash = hash(&sources);
+    let hash = hash(&sources, &config.model.condition);
     let model = config.model_config().map_err(TrainError::Config)?;
     let shape = WindowShape::new(&model, model.bins());
     let set = TrainingSet::new(sources, shape, min_rate_hz)?;
@@ -92,14 +92,21 @@ fn simulated(section: &SimulateSection) -> Result<Source, TrainError> {
     })
 }
 
-/// Of sessions, unit ids, spike times and units.
-fn hash(sources: &[Source]) -> u64 {
+/// Of sessions, unit ids, spike times and units, and the series that are learned from.
+fn hash(sources: &[Source], conditions: &[ConditionSection]) -> u64 {
     let mut hash = Fnv1a::default();
     for source in sources {
         hash.add(source.session.as_bytes());
         source.recording.unit_ids.iter().for_each(|id| hash.add(id.as_bytes()));
         hash.add(bytemuck::cast_slice(&source.recording.spike_times_ns));
         hash.add(bytemuck::cast_slice(&source.recording.spike_units));
+        for series in conditions
+            .iter()
+            .filter_map(|section| source.recording.series(&section.series))
+        {
+            hash.add(bytemuck::cast_slice(&series.times_ns));
+            hash.add(bytemuck::cast_slice(&series.values));
+        }
     }
     hash.value()
 }

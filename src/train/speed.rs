@@ -70,6 +70,7 @@ pub fn measure(backend: BackendKind, threads: usize, steps: u64, dropout: bool) 
             window.times_s = taken.iter().map(|&i| window.times_s[i]).collect();
             window.unit = taken.iter().map(|&i| window.unit[i]).collect();
             Prepared {
+                conditions: Vec::new(),
                 window,
                 features: Vec::new(),
                 population: Vec::new(),

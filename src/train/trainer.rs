@@ -9,6 +9,7 @@ use kernels::BackendError;
 use super::config::TrainConfig;
 use super::judge::{chosen, judge, unit_rows, Score};
 use super::learner::{Lane, LaneSum, Learner, StepPlan};
+use super::modalities::model_of;
 use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
 use super::parameters::{is_history, parameters, store, GradientMap};
 use super::prepare::{Prepared, Preparer};
@@ -107,7 +108,7 @@ impl Trainer {
         learners: Vec<Box<dyn Learner>>,
         resume: bool,
     ) -> Result<Self, TrainError> {
-        let model = config.model_config().map_err(TrainError::Config)?;
+        let model = model_of(&config, &set).map_err(TrainError::Config)?;
         let written = serde_json::to_string(&config).map_err(|error| TrainError::Config(error.to_string()))?;
         let set = Arc::new(set);
         let null: Vec<f64> = set
@@ -177,7 +178,7 @@ impl Trainer {
             (Some(identity), Some(section)) => Some(References::new(set.clone(), identity, section)?),
             _ => None,
         };
-        let preparer = Arc::new(Preparer::new(set.clone(), model.history.as_ref(), references));
+        let preparer = Arc::new(Preparer::new(set.clone(), &model, references));
         let validation: Vec<Prepared> = chosen(&set, config.training.validation_windows)
             .into_iter()
             .map(|(recording, start_ns)| preparer.whole(set.window(recording, start_ns)))
@@ -237,9 +238,9 @@ impl Trainer {
         })?;
         let (first, steps) = (self.progress.step, self.config.training.steps);
         let (sampler, preparer) = (self.sampler.clone(), self.preparer.clone());
-        let (seed, dropped) = (self.config.training.seed, self.config.dropout.population);
+        let (seed, dropout) = (self.config.training.seed, self.config.dropout.clone());
         let batches = Prefetch::new(first..steps, move |step| {
-            Ok(preparer.step(sampler.batch(step), seed, dropped))
+            Ok(preparer.step(sampler.batch(step), seed, &dropout))
         })?;
         let mut ending = Ending::Finished;
         for batch in batches {

@@ -125,6 +125,38 @@ impl Gains {
         gains
     }
 
+    /// A weighted sum of what models gained on the same windows; spikes are those of each.
+    pub fn sum(terms: &[(f64, &Gains)]) -> Gains {
+        let mut sum = terms[0].1.clone();
+        for (table, of) in [
+            (&mut sum.by_bin, (|gains: &Gains| &gains.by_bin) as fn(&Gains) -> &Table),
+            (&mut sum.by_unit, |gains: &Gains| &gains.by_unit),
+        ] {
+            table.gain.fill(0.0);
+            for (weight, gains) in terms {
+                let term = table.gain.iter_mut().zip(&of(gains).gain);
+                term.for_each(|(sum, gain)| *sum += weight * gain);
+            }
+        }
+        sum
+    }
+
+    /// What was gained in some of the windows, `[W]`; the others count nothing.
+    pub fn of_windows(&self, windows: &[bool]) -> Gains {
+        let mut part = self.clone();
+        for table in [&mut part.by_bin, &mut part.by_unit] {
+            let columns = table.columns.max(1);
+            for values in [&mut table.gain, &mut table.spikes] {
+                let left_out = values
+                    .chunks_exact_mut(columns)
+                    .zip(windows)
+                    .filter(|(_, &inside)| !inside);
+                left_out.for_each(|(row, _)| row.fill(0.0));
+            }
+        }
+        part
+    }
+
     /// How much more than `other` this model gained on the same windows, in bits per spike over the horizon. The interval
     /// is of the difference: both models are resampled together.
     pub fn over(&self, other: &Gains, resamples: &Resamples) -> Bits {

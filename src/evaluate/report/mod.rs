@@ -1,5 +1,6 @@
 //! An evaluation as one HTML page that needs nothing else: no network, no script, plots as inline SVG.
 
+mod attribution;
 mod figures;
 mod html;
 mod plot;
@@ -7,7 +8,11 @@ mod raster;
 
 use super::comparison::Comparison;
 use crate::model::window::Spikes;
+pub use attribution::render_attribution;
 use html::{escape, number, table};
+
+/// Of every page.
+const STYLE: &str = include_str!("style.css");
 
 /// What a report shows.
 #[derive(Debug, Clone)]
@@ -33,7 +38,7 @@ pub fn render(document: &Document<'_>) -> String {
     let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
     page.push_str("<title>NeuroHorizon evaluation</title>\n<style>\n");
-    page.push_str(include_str!("style.css"));
+    page.push_str(STYLE);
     page.push_str("</style>\n</head>\n<body>\n<h1>How well the future was predicted</h1>\n<dl>\n");
     for (name, value) in &document.facts {
         page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));

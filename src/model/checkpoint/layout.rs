@@ -223,6 +223,10 @@ pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
         layout.tensor("history.bin_mix".into(), &[bins, history.components], meaning);
     }
     layout.identity(config);
+    for condition in &config.conditions {
+        let prefix = format!("condition.{}", condition.series);
+        layout.linear(&prefix, dim, condition.channels(), "dim, channels");
+    }
     layout.tensors
 }
 

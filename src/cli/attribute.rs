@@ -1,0 +1,250 @@
+//! `neurohorizon attribute`: what behaviour and stimuli contributed to the predictions.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::eval::EvalArgs;
+use super::eval_setup::{FileIdentity, Setup};
+use super::{print_json, progress_bar, CliError, ComputeArgs};
+use crate::data::Position;
+use crate::evaluate::attribution::{attribute, passes, Attribution, Contribution, Part};
+use crate::evaluate::metrics::{Bits, Resamples};
+use crate::evaluate::parts::{of_epochs, of_series, of_trials};
+use crate::evaluate::predictions::of_network;
+use crate::evaluate::report::render_attribution;
+use crate::train::config::Part as Stretch;
+
+/// Say what each modality contributed to the predictions of a recording's future
+///
+/// The network predicts the same windows with every subset of the modalities that it learned from ([[model.condition]]), the
+/// spikes always included. Prints, in bits per spike with 95 % intervals from a bootstrap over blocks of windows: what is lost
+/// without each modality, its Shapley value, both also bin by bin and unit by unit, and with --by in parts of the experiment.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  neurohorizon attribute model.safetensors session.npz --html attribution.html\n  \
+                        neurohorizon attribute model.safetensors session.nwb --by trials --json\n  \
+                        neurohorizon attribute model.safetensors reach.npz --from 0.8 --by hand_vel"
+)]
+pub struct AttributeArgs {
+    /// Checkpoint of a network that sees other modalities
+    checkpoint: PathBuf,
+    /// Recording: .npz or .nwb
+    recording: PathBuf,
+    /// Which of the checkpoint's sessions the recording is of, where it knows several
+    #[arg(long)]
+    session: Option<String>,
+    /// Go on although units that are named like the checkpoint's do not fire like them
+    #[arg(long)]
+    trust_units: bool,
+    /// Compute the units' identities from this part of the recording, in place of looking them up
+    #[arg(long, value_name = "FROM..TO", conflicts_with = "session")]
+    identify: Option<Stretch>,
+    /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
+    #[arg(long, default_value = "0.8")]
+    from: Position,
+    /// End of the scored interval, in the same forms
+    #[arg(long, default_value = "1")]
+    to: Position,
+    /// Also in parts of the experiment: trials (by their condition), epochs (by their label), or the name of a series, whose
+    /// thirds of the size of its mean over a horizon are told apart
+    #[arg(long, value_name = "trials|epochs|SERIES")]
+    by: Option<By>,
+    /// Resamples for the 95 % intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    bootstrap: u32,
+    /// Seed of the bootstrap
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Also write a report with plots: one HTML file that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print one JSON object with every figure
+    #[arg(long)]
+    json: bool,
+}
+
+/// What parts of an experiment are told apart by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum By {
+    Trials,
+    Epochs,
+    Series(String),
+}
+
+impl FromStr for By {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "trials" => By::Trials,
+            "epochs" => By::Epochs,
+            series => By::Series(series.to_owned()),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    checkpoint: Option<&'a FileIdentity>,
+    recording: &'a FileIdentity,
+    interval_s: [f64; 2],
+    n_windows: usize,
+    n_spikes: u64,
+    unit_ids: &'a [String],
+    bin_s: f64,
+    notes: &'a [String],
+    #[serde(flatten)]
+    attribution: &'a Attribution,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
+    let mut setup = Setup::new(&EvalArgs {
+        session: args.session.clone(),
+        trust_units: args.trust_units,
+        identify: args.identify,
+        from: args.from,
+        to: args.to,
+        seed: args.seed,
+        compute: args.compute.clone(),
+        ..EvalArgs::of(&args.checkpoint, &args.recording)
+    })?;
+    let Some(mut network) = setup.network.take() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let config = network.config().clone();
+    let modalities: Vec<String> = config
+        .conditions
+        .iter()
+        .map(|condition| condition.series.clone())
+        .collect();
+    if modalities.is_empty() {
+        return Err(CliError::Config(
+            "this checkpoint sees spikes alone: there is nothing to attribute ([[model.condition]] when it was trained)".into(),
+        ));
+    }
+    let parts = parts(args.by.as_ref(), &setup)?;
+    let bar = progress_bar(args.json, "windows");
+    bar.set_length((passes(modalities.len()) * setup.observed.windows()) as u64);
+    let resamples = Resamples::new(setup.observed.windows(), args.bootstrap as usize, args.seed);
+    // Once for the error that a wrong series is: every pass sees the same series.
+    setup.inputs(&config, setup.spikes.as_spikes(), Vec::new())?;
+    let attribution = attribute(&setup.observed, &modalities, &parts, &resamples, |shown| {
+        let inputs = setup.inputs(&config, setup.spikes.as_spikes(), Vec::new());
+        let mut inputs = inputs.expect("the series were looked at before");
+        inputs.conditions = inputs.conditions.showing(|number| shown[number]);
+        of_network(network.as_mut(), "network", inputs, &setup.observed, |_, _| {
+            bar.inc(1);
+            Ok(())
+        })
+    })?;
+    bar.finish_and_clear();
+
+    let observed = &setup.observed;
+    let report = Report {
+        checkpoint: setup.checkpoint_file.as_ref(),
+        recording: &setup.recording_file,
+        interval_s: [setup.seconds(setup.interval_ns.0), setup.seconds(setup.interval_ns.1)],
+        n_windows: observed.windows(),
+        n_spikes: observed.spikes(),
+        unit_ids: &setup.unit_ids,
+        bin_s: observed.shape.bin_ns as f64 * 1e-9,
+        notes: &setup.notes,
+        attribution: &attribution,
+    };
+    if let Some(path) = &args.html {
+        let facts = [
+            ("recording", setup.recording_file.path.clone()),
+            ("checkpoint", args.checkpoint.display().to_string()),
+            (
+                "scored interval",
+                format!("{:.3} to {:.3} s", report.interval_s[0], report.interval_s[1]),
+            ),
+            ("windows", report.n_windows.to_string()),
+            ("spikes", report.n_spikes.to_string()),
+        ];
+        let page = render_attribution(&facts, &setup.notes, &setup.unit_ids, report.bin_s, &attribution);
+        std::fs::write(path, page).map_err(|source| CliError::System {
+            what: format!("cannot write the report {}", path.display()),
+            source,
+        })?;
+    }
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parts(by: Option<&By>, setup: &Setup) -> Result<Vec<Part>, CliError> {
+    let (recording, observed) = (&setup.recording, &setup.observed);
+    let (parts, missing) = match by {
+        None => return Ok(Vec::new()),
+        Some(By::Trials) => (
+            of_trials(&recording.trials, observed),
+            "trials with conditions".to_owned(),
+        ),
+        Some(By::Epochs) => (of_epochs(&recording.epochs, observed), "epochs".to_owned()),
+        Some(By::Series(name)) => (
+            recording
+                .series(name)
+                .map_or(Vec::new(), |series| of_series(series, observed)),
+            format!("values of a series {name:?}"),
+        ),
+    };
+    if parts.is_empty() {
+        return Err(CliError::Config(format!(
+            "--by: {} has no {missing} in the scored interval",
+            recording.name
+        )));
+    }
+    Ok(parts)
+}
+
+fn print(report: &Report<'_>) {
+    let bits = |bits: &Bits| {
+        let value = bits.value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+        let interval = bits
+            .ci95
+            .map_or(String::new(), |[low, high]| format!(" [{low:.4}, {high:.4}]"));
+        value + &interval
+    };
+    let attribution = report.attribution;
+    say!(
+        "{} windows, {} spikes of {} units, bits per spike with 95 % intervals",
+        report.n_windows,
+        report.n_spikes,
+        report.unit_ids.len()
+    );
+    say!("all modalities   {}", bits(&attribution.with_all.overall));
+    say!("spikes alone     {}", bits(&attribution.with_none.overall));
+    let width = attribution
+        .contributions
+        .iter()
+        .map(|each| each.modality.len())
+        .max()
+        .unwrap_or(0);
+    for Contribution {
+        modality,
+        delta,
+        shapley,
+        delta_by_part,
+    } in &attribution.contributions
+    {
+        let shapley = shapley.as_ref().map_or(String::new(), |shapley| {
+            format!("   Shapley value {}", bits(&shapley.overall))
+        });
+        say!("{modality:width$}   lost without it {}{shapley}", bits(&delta.overall));
+        for ((part, windows), delta) in attribution.parts.iter().zip(delta_by_part) {
+            say!("{:width$}   {part} ({windows} windows): {}", "", bits(delta));
+        }
+    }
+    report.notes.iter().for_each(|note| say!("note: {note}"));
+}
