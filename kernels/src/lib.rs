@@ -8,6 +8,7 @@ pub mod cuda;
 pub mod generation;
 pub mod gradient;
 pub mod philox;
+pub mod poisson;
 pub mod reference;
 pub mod tape;
 

@@ -466,6 +466,16 @@ fn counts_are_drawn_from_poisson_distributions() {
 }
 
 #[test]
+fn the_host_draws_the_same_counts() {
+    for (stream, rate) in [0.02, 0.7, 30.0, 63.9, 64.0, 150.0, 2000.0].into_iter().enumerate() {
+        let host: Vec<f32> = (0..3000)
+            .map(|element| kernels::poisson::poisson(rate, 12, stream as u64, element))
+            .collect();
+        assert_eq!(drawn(rate, 3000, stream as u64), host, "rate {rate}");
+    }
+}
+
+#[test]
 fn counts_of_odd_rates() {
     let odd = [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-30, 1e30];
     let mut backend = backend(true);

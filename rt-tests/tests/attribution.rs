@@ -110,7 +110,7 @@ fn attributed() -> Attribution {
                 .unwrap()
                 .showing(|number| shown[number]),
         };
-        of_network(network.as_mut(), "network", inputs, &observed, |_, _| ())
+        of_network(network.as_mut(), "network", inputs, &observed, |_, _| Ok(()))
     })
     .unwrap()
 }

@@ -12,11 +12,15 @@ use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
 use neurohorizon::acquire::Pace;
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::config::{Decoder, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
+use neurohorizon::model::factors::Projection;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
 use neurohorizon::pipeline::calibrate::Calibration;
+use neurohorizon::pipeline::latents::{Latents, LatentsForm};
 use neurohorizon::pipeline::network::NetworkPredictor;
-use neurohorizon::pipeline::{BinSpikes, NullModel, PredictError, Predictor, PublishConfig, Run, RunConfig};
+use neurohorizon::pipeline::{
+    BinSpikes, NullModel, OutputSpec, PredictError, Predictor, PublishConfig, Run, RunConfig,
+};
 use rt_tests::breaking::Fault;
 use rt_tests::idle::IdleDevice;
 
@@ -98,6 +102,23 @@ impl Predictor for Watch {
         log_rates.fill(if self.calls.is_multiple_of(7) { f32::NAN } else { 0.0 });
         Ok(())
     }
+    fn outputs(&self) -> Vec<OutputSpec> {
+        let output = |topic: &str| OutputSpec {
+            topic: topic.into(),
+            rows: 10,
+            cols: 30,
+            axes: ["row".into(), "column".into()],
+            meaning: "what is filled, held and published beside the predictions".into(),
+            labels: Vec::new(),
+        };
+        vec![output("first"), output("second")]
+    }
+    fn output(&mut self, index: usize, out: &mut [f32]) -> Result<(), PredictError> {
+        // An output that fails is held, and the other goes on.
+        let fails = index == 1 && self.calls.is_multiple_of(5);
+        out.fill(if fails { f32::NAN } else { 1.0 });
+        Ok(())
+    }
 }
 
 fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
@@ -142,6 +163,7 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         summary.imbalances.is_empty() && summary.spikes.pushed_out > 0,
         "{summary}"
     );
+    assert!(summary.outputs[1].stand_ins > summary.outputs[0].stand_ins, "{summary}");
     (since_first.load(Relaxed), predictions.load(Relaxed))
 }
 
@@ -195,10 +217,34 @@ fn variants() -> impl Iterator<Item = (&'static str, Checkpoint)> {
         .chain([("recent_history", with_recent_history())])
 }
 
-/// Allocations of predictions from windows of so many spikes.
+/// The network with every form of its latents as outputs.
+fn with_latents(network: NetworkPredictor) -> NetworkPredictor {
+    let (_, dim) = network.network().latent_shape();
+    let projection = Projection {
+        mean: vec![0.0; dim],
+        directions: vec![0.1; 4 * dim],
+        network_hash: 0,
+    };
+    let forms = [
+        LatentsForm::Full,
+        LatentsForm::Newest,
+        LatentsForm::Projected(projection),
+    ];
+    forms.into_iter().fold(network, |network, form| {
+        let latents = Latents::new(network.network(), form).unwrap();
+        network.with_output(Box::new(latents))
+    })
+}
+
+/// Allocations of predictions from windows of so many spikes, and of reading the outputs beside them.
 fn while_predicting(network: &mut NetworkPredictor, spikes: &[usize]) -> u64 {
     let units = network.unit_ids().len();
     let mut log_rates = vec![0.0; network.horizon_bins() * units];
+    let outputs = network.outputs();
+    let mut outputs: Vec<Vec<f32>> = outputs
+        .iter()
+        .map(|output| vec![0.0; output.rows * output.cols])
+        .collect();
     let times: Vec<f64> = (0..3_000).map(|spike| f64::from(spike) * 0.5 / 3_000.0).collect();
     let spiking: Vec<u32> = (0..3_000).map(|spike| spike % units as u32).collect();
     let counts = [3u32; 64];
@@ -214,6 +260,7 @@ fn while_predicting(network: &mut NetworkPredictor, spikes: &[usize]) -> u64 {
         network
             .predict(&times[..spikes], &spiking[..spikes], &mut log_rates)
             .unwrap();
+        (0..outputs.len()).for_each(|index| network.output(index, &mut outputs[index]).unwrap());
     }
     CALLS.with(Cell::get) - before
 }
@@ -229,7 +276,8 @@ fn a_network_predicts_without_allocating() {
                 ..BuildOptions::default()
             };
             let ids = checkpoint.unit_ids[1..].to_vec();
-            let mut network = NetworkPredictor::new(&checkpoint, name, &ids, &options).unwrap();
+            let network = NetworkPredictor::new(&checkpoint, name, &ids, &options).unwrap();
+            let mut network = with_latents(network);
             let calls = while_predicting(&mut network, &[0, 1, 40, 3_000, 7]);
             assert_eq!(calls, 0, "{name} with {threads} threads");
         }
@@ -308,8 +356,8 @@ fn a_network_on_a_gpu_predicts_without_allocating() {
             let backend = CudaBackend::new(device, CudaOptions::default());
             Box::new(Network::new(backend, &checkpoint, plan.clone()))
         };
-        let mut sound =
-            NetworkPredictor::of(&checkpoint, name, matched.clone(), on(IdleDevice::sound()), None).unwrap();
+        let sound = NetworkPredictor::of(&checkpoint, name, matched.clone(), on(IdleDevice::sound()), None).unwrap();
+        let mut sound = with_latents(sound);
         assert_eq!(while_predicting(&mut sound, &[0, 1, 40, 3_000, 7]), 0, "{name}");
 
         let options = BuildOptions {

@@ -139,7 +139,10 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
         let inputs = setup.inputs(&config, setup.spikes.as_spikes(), Vec::new());
         let mut inputs = inputs.expect("the series were looked at before");
         inputs.conditions = inputs.conditions.showing(|number| shown[number]);
-        of_network(network.as_mut(), "network", inputs, &setup.observed, |_, _| bar.inc(1))
+        of_network(network.as_mut(), "network", inputs, &setup.observed, |_, _| {
+            bar.inc(1);
+            Ok(())
+        })
     })?;
     bar.finish_and_clear();
 

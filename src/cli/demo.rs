@@ -27,6 +27,6 @@ pub fn demo() -> Result<ExitCode, CliError> {
         section.units, section.duration_s, section.fit_s
     );
     let source = build_simulation(&section, bin_ns(&file.model, Some(&checkpoint))?)?;
-    let model = build_predictor(&file.model, Some(&checkpoint), &source)?;
+    let model = build_predictor(&file.model, &file.publish.latents, Some(&checkpoint), &source)?;
     run_to_the_end(&file, source, model, false, false)
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::eval_export::{write_export, write_sample, ExportArgs, LatentsOfWindows, SampleReport};
 use super::eval_options::{FitArgs, HeldOut};
 use super::eval_report::{print_report, Report};
 use super::eval_setup::Setup;
@@ -15,6 +16,7 @@ use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent}
 use crate::evaluate::comparison::Comparison;
 use crate::evaluate::predictions::{of_network, Predictions};
 use crate::evaluate::report::render;
+use crate::model::Inference;
 use crate::train::config::Part;
 
 /// Score a checkpoint's predictions of a recording's future
@@ -26,6 +28,8 @@ use crate::train::config::Part;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  neurohorizon eval model.ckpt session.npz\n  \
                         neurohorizon eval model.ckpt session.npz --baselines --html report.html\n  \
+                        neurohorizon eval model.ckpt session.npz --export out.npz --components 8 --stride-bins 1\n  \
+                        neurohorizon eval model.ckpt session.npz --sample sampled.npz --seed 1\n  \
                         neurohorizon eval model.safetensors session.nwb --from 0.5 --to 0.75 --json\n  \
                         neurohorizon eval --baselines-only session.npz --bin-ms 20 --bins 12 --min-rate-hz 0.5\n  \
                         neurohorizon eval --baselines-only day3.npz --fit-on day1.npz --fit-on day2.npz --from 0")]
@@ -80,12 +84,15 @@ pub struct EvalArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
+    pub export: ExportArgs,
+    #[command(flatten)]
     pub compute: ComputeArgs,
     /// Also write a report with plots: one HTML file that needs no network
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
     /// Print one JSON object: fp_bps, fp_bps_by_bin, fp_bps_ci95, n_windows, n_spikes, n_units, unknown_units, null,
-    /// interval_s, backend, notes (what reading the recording changed or left out), models[] (every figure of each), …
+    /// interval_s, backend, notes (what reading the recording changed or left out), models[] (every figure of each), samples
+    /// (of --sample), …
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -124,14 +131,14 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         args.seed,
     )
     .with_truth(setup.true_rates());
-    predict_with_network(args, &mut setup, &mut comparison)?;
+    let samples = predict_with_network(args, &mut setup, &mut comparison)?;
     if args.baselines || args.fit.baselines_only {
         predict_with_baselines(args, &setup, &mut comparison)?;
     }
     if let Some(truth) = comparison.truth().cloned() {
         comparison.add(truth, None, "of the recording".to_owned());
     }
-    let report = Report::new(&setup, &comparison);
+    let report = Report::new(&setup, &comparison, samples.as_ref());
     if let Some(path) = &args.html {
         std::fs::write(path, render(&report.document(&setup, &comparison))).map_err(|source| CliError::System {
             what: format!("cannot write the report {}", path.display()),
@@ -146,32 +153,41 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn predict_with_network(args: &EvalArgs, setup: &mut Setup, comparison: &mut Comparison) -> Result<(), CliError> {
+/// Returns what was drawn from the predictions, where that was asked for.
+fn predict_with_network(
+    args: &EvalArgs,
+    setup: &mut Setup,
+    comparison: &mut Comparison,
+) -> Result<Option<SampleReport>, CliError> {
     let Some(mut network) = setup.network.take() else {
-        return Ok(());
+        return Ok(None);
     };
     let bar = progress_bar(args.json, "windows");
     let passes = if setup.held_out.is_empty() { 1 } else { 2 };
     bar.set_length((passes * setup.observed.windows()) as u64);
-    let mut predict = |spikes, hidden| -> Result<Predictions, CliError> {
+    let keep_latents = args.export.export.is_some();
+    let mut latents = LatentsOfWindows::new(network.as_ref(), args.export.all_latents);
+    let mut predict = |spikes, hidden, keep_latents| -> Result<Predictions, CliError> {
         let inputs = setup.inputs(network.config(), spikes, hidden)?;
-        let progress = |_, _| bar.inc(1);
-        Ok(of_network(
-            network.as_mut(),
-            "network",
-            inputs,
-            &setup.observed,
-            progress,
-        )?)
+        let each = |_, network: &mut dyn Inference| {
+            bar.inc(1);
+            if keep_latents {
+                latents.take(network)?;
+            }
+            Ok(())
+        };
+        Ok(of_network(network.as_mut(), "network", inputs, &setup.observed, each)?)
     };
-    let predictions = predict(setup.spikes.as_spikes(), Vec::new())?;
+    let predictions = predict(setup.spikes.as_spikes(), Vec::new(), keep_latents)?;
     let without = match setup.held_out.is_empty() {
         true => None,
-        false => Some(predict(setup.spikes_shown().as_spikes(), setup.hidden())?),
+        false => Some(predict(setup.spikes_shown().as_spikes(), setup.hidden(), false)?),
     };
     bar.finish_and_clear();
+    write_export(&args.export, setup, &predictions, &latents, args.seed)?;
+    let samples = write_sample(&args.export, setup, &predictions, args.seed)?;
     comparison.add_network(predictions, without.as_ref(), setup.backend.clone());
-    Ok(())
+    Ok(samples)
 }
 
 fn predict_with_baselines(args: &EvalArgs, setup: &Setup, comparison: &mut Comparison) -> Result<(), CliError> {

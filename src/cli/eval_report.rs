@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::eval_export::SampleReport;
+use super::eval_samples::print_samples;
 use super::eval_setup::{FileIdentity, Setup};
 use crate::evaluate::comparison::{Comparison, ModelResult};
 use crate::evaluate::metrics::Bits;
@@ -31,11 +33,14 @@ pub struct Report<'a> {
     pub unit_ids: &'a [String],
     pub held_out_units: Vec<&'a str>,
     pub models: &'a [ModelResult],
+    /// Of `--sample`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<&'a SampleReport>,
 }
 
 impl<'a> Report<'a> {
     /// Gathers what was computed.
-    pub fn new(setup: &'a Setup, comparison: &'a Comparison) -> Self {
+    pub fn new(setup: &'a Setup, comparison: &'a Comparison, samples: Option<&'a SampleReport>) -> Self {
         let observed = comparison.observed();
         let network = comparison.models.first().filter(|_| setup.checkpoint_file.is_some());
         let bits = network.map(|model| &model.figures.bits);
@@ -66,6 +71,7 @@ impl<'a> Report<'a> {
                 .map(|&unit| setup.unit_ids[unit].as_str())
                 .collect(),
             models: &comparison.models,
+            samples,
         }
     }
 
@@ -170,6 +176,10 @@ pub fn print_report(report: &Report<'_>) {
     print_figures(report);
     say!("");
     print_by_bin(report);
+    if let Some(samples) = report.samples {
+        say!("");
+        print_samples(samples);
+    }
 }
 
 fn print_figures(report: &Report<'_>) {
@@ -261,7 +271,7 @@ fn print_by_bin(report: &Report<'_>) {
 }
 
 /// Columns as wide as their widest entry; numbers flush right.
-fn print_table(rows: &[Vec<String>]) {
+pub(super) fn print_table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -283,7 +293,8 @@ fn print_table(rows: &[Vec<String>]) {
     }
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
+/// A figure with so many digits.
+pub(super) fn number(value: Option<f64>, digits: usize) -> String {
     match value {
         // No minus before a zero.
         Some(value) if value.abs() < 0.5 * 0.1f64.powi(digits as i32) => format!("{:.digits$}", 0.0),

@@ -14,6 +14,7 @@ use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::hash::fnv1a;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
+use crate::model::factors::network_hash;
 use crate::model::identity::identified;
 use crate::model::traces::{TraceReader, Traces};
 use crate::model::window::{Spikes, WindowShape};
@@ -71,6 +72,8 @@ pub struct Setup {
     /// Indices into `unit_ids`, ascending.
     pub held_out: Vec<usize>,
     pub network: Option<Box<dyn Inference>>,
+    /// See [`network_hash`].
+    pub network_hash: u64,
     /// At the mean; for a network with the path of recent history.
     pub traces: Option<Traces>,
     pub backend: String,
@@ -192,6 +195,7 @@ impl Setup {
             held_out: held_out.unwrap_or_default(),
             backend: network.as_ref().map_or(String::new(), |network| network.describe()),
             network,
+            network_hash: checkpoint.as_ref().map_or(0, network_hash),
             traces,
             null,
             checkpoint_file: checkpoint

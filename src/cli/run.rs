@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::latents_option::LatentsOption;
 use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
@@ -25,7 +26,8 @@ const SIGNAL_BURST: Duration = Duration::from_millis(500);
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "Examples:\n  neurohorizon run configs/simulate.toml --duration 10\n  \
                         neurohorizon run configs/replay.toml --recording session.npz --checkpoint model.ckpt --from 0.8\n  \
-                        neurohorizon run configs/replay.toml --recording new.npz --checkpoint model.safetensors --calibrate 30")]
+                        neurohorizon run configs/replay.toml --recording new.npz --checkpoint model.safetensors --calibrate 30\n  \
+                        neurohorizon run configs/replay.toml --checkpoint model.ckpt --latents newest")]
 pub struct RunArgs {
     /// The configuration: `configs/replay.toml` and `configs/simulate.toml` document every key.
     pub config: PathBuf,
@@ -71,6 +73,10 @@ pub struct RunArgs {
     /// Seconds to wait for a subscriber before the run starts.
     #[arg(long)]
     pub wait_for_subscriber: Option<f64>,
+    /// Also publish the network's latents, on the topic `latents`: `full`, all of the window; `newest`, the mean of those of
+    /// its newest time; FILE.npz, the same along the principal components in a file of `eval --export`; `off`.
+    #[arg(long, value_name = "off|full|newest|FILE.npz")]
+    pub latents: Option<LatentsOption>,
     /// One JSON object on standard output at the end (the fields of `RunSummary`) instead of text.
     #[arg(long)]
     pub json: bool,
@@ -130,6 +136,7 @@ impl RunArgs {
         replace(&mut file.publish.endpoint, &self.endpoint);
         replace(&mut file.publish.latest_endpoint, &self.latest_endpoint);
         replace(&mut file.publish.wait_for_subscriber_s, &self.wait_for_subscriber);
+        replace(&mut file.publish.latents, &self.latents);
         Ok(())
     }
 }
@@ -148,7 +155,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
         (None, Some(simulate)) => build_simulation(simulate, bin_ns)?,
         (None, None) => return Err(CliError::Config("there is no source of spikes".into())),
     };
-    let model = build_predictor(&file.model, checkpoint.as_ref(), &source)?;
+    let model = build_predictor(&file.model, &file.publish.latents, checkpoint.as_ref(), &source)?;
     run_to_the_end(&file, source, model, args.json, args.quiet)
 }
 

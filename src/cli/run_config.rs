@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
 
+use super::latents_option::LatentsOption;
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
@@ -201,6 +202,8 @@ pub struct PublishSection {
     pub high_water_mark: i32,
     /// How long to wait for a first subscriber before the run starts, s.
     pub wait_for_subscriber_s: f64,
+    /// The network's latents on a topic of their own.
+    pub latents: LatentsOption,
 }
 
 impl Default for PublishSection {
@@ -210,6 +213,7 @@ impl Default for PublishSection {
             latest_endpoint: "tcp://127.0.0.1:5572".into(),
             high_water_mark: 1_000,
             wait_for_subscriber_s: 0.0,
+            latents: LatentsOption::Off,
         }
     }
 }

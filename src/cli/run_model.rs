@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::latents_option::LatentsOption;
 use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
 use super::run_source::BuiltSource;
 use super::{CliError, Compute, Device};
@@ -9,6 +10,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::unidentified;
 use crate::model::{BuildError, BuildOptions, UnitMatch};
 use crate::pipeline::calibrate::Calibration;
+use crate::pipeline::latents::Latents;
 use crate::pipeline::network::NetworkPredictor;
 use crate::pipeline::predictor::{MeanRate, WindowShape};
 use crate::pipeline::{NullModel, Predictor};
@@ -50,6 +52,7 @@ pub fn bin_ns(section: &ModelSection, checkpoint: Option<&Checkpoint>) -> Result
 /// Where a number of the configuration is out of its range or the checkpoint does not fit the source.
 pub fn build_predictor(
     section: &ModelSection,
+    latents: &LatentsOption,
     checkpoint: Option<&Checkpoint>,
     source: &BuiltSource,
 ) -> Result<BuiltPredictor, CliError> {
@@ -60,12 +63,20 @@ pub fn build_predictor(
         )));
     }
     match checkpoint {
-        Some(checkpoint) => network(section, checkpoint, source),
+        Some(checkpoint) => network(section, latents, checkpoint, source),
+        None if *latents != LatentsOption::Off => Err(CliError::Config(
+            "publish.latents (--latents) needs a network: model.checkpoint (--checkpoint)".into(),
+        )),
         None => mean_rate(section, source),
     }
 }
 
-fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
+fn network(
+    section: &ModelSection,
+    latents: &LatentsOption,
+    checkpoint: &Checkpoint,
+    source: &BuiltSource,
+) -> Result<BuiltPredictor, CliError> {
     let ids = source.source.unit_ids();
     let calibration = section.calibrate.map(calibration_wanted).transpose()?;
     let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
@@ -99,6 +110,10 @@ fn network(section: &ModelSection, checkpoint: &Checkpoint, source: &BuiltSource
     let mut predictor = built?;
     if let Some(wanted) = calibration {
         predictor = predictor.calibrate(checkpoint, wanted)?;
+    }
+    if let Some(form) = latents.form(checkpoint)? {
+        let latents = Latents::new(predictor.network(), form).map_err(|what| latents.fault(what))?;
+        predictor = predictor.with_output(Box::new(latents));
     }
     compute.tell();
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;

@@ -17,6 +17,7 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
+pub mod arrays;
 mod assemble;
 mod binned;
 mod events;

@@ -62,7 +62,7 @@ pub(super) struct Archive<R> {
 }
 
 impl<R: Read + Seek> Archive<R> {
-    fn open(name: &str, reader: R) -> Result<Archive<R>, DataError> {
+    pub fn open(name: &str, reader: R) -> Result<Archive<R>, DataError> {
         let fault = |what: String| DataError::malformed(name, what);
         let zip = ZipArchive::new(reader).map_err(|error| fault(format!("the zip archive is damaged: {error}")))?;
         if zip.len() > MAX_ARRAYS {

@@ -144,7 +144,7 @@ fn select_columns(values: &[f32], columns: usize, selected: &[usize]) -> Vec<f32
 }
 
 /// The network's generated predictions of the windows of `observed`, from inputs that may lack spikes that `observed` counts.
-/// `progress` is called with (done, all).
+/// `each` is called after every window with its number and the network that has just predicted it.
 ///
 /// # Errors
 /// Where the device that computes fails.
@@ -153,13 +153,13 @@ pub fn of_network(
     model: &str,
     mut inputs: Inputs<'_>,
     observed: &Observed,
-    mut progress: impl FnMut(usize, usize),
+    mut each: impl FnMut(usize, &mut dyn Inference) -> Result<(), BackendError>,
 ) -> Result<Predictions, BackendError> {
     let mut predictions = Predictions::empty(model, observed);
     let mut times = Vec::new();
     for (window, &start) in observed.starts_ns.iter().enumerate() {
         inputs.predict_window(network, start, &mut times, predictions.window_mut(window))?;
-        progress(window + 1, observed.windows());
+        each(window, network)?;
     }
     Ok(predictions)
 }

@@ -7,6 +7,7 @@ pub mod build;
 pub mod checkpoint;
 pub mod conditions;
 pub mod config;
+pub mod factors;
 pub mod feedback;
 pub mod identity;
 pub mod layers;

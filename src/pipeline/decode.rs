@@ -13,6 +13,7 @@ use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::{Deadline, Rung};
 use super::live::Live;
 use super::message::flags;
+use super::output::{HeldOutputs, OutputSpec};
 use super::predictor::Predictor;
 use super::slot::{PredictionSlot, SlotFiller};
 
@@ -60,13 +61,14 @@ pub(crate) struct Decoder {
     /// T × N: the last full prediction.
     last: Box<[f32]>,
     have_last: bool,
+    outputs: HeldOutputs,
     times_s: Box<[f64]>,
     reported: Reported,
     counts: DecodeCounts,
 }
 
 impl Decoder {
-    /// A decoder whose neutral prediction is `null_log_rates` (N) in every bin.
+    /// A decoder whose neutral prediction is `null_log_rates` (N) in every bin; `outputs` are the predictor's.
     pub fn new(
         bins: BinAssembler,
         predictor: Box<dyn Predictor>,
@@ -74,6 +76,7 @@ impl Decoder {
         slots: SlotFiller,
         live: Arc<Live>,
         null_log_rates: &[f64],
+        outputs: &[OutputSpec],
     ) -> Self {
         let row: Vec<f32> = null_log_rates.iter().map(|&rate| rate as f32).collect();
         let neutral: Box<[f32]> = row.repeat(predictor.horizon_bins()).into();
@@ -87,6 +90,7 @@ impl Decoder {
             slots,
             live,
             have_last: false,
+            outputs: HeldOutputs::new(outputs),
             reported: Reported::default(),
             counts: DecodeCounts::default(),
         }
@@ -160,6 +164,7 @@ impl Decoder {
                 flags::NEUTRAL | flags::SKIPPED
             }
         };
+        self.outputs.fill(self.predictor.as_mut(), bits, &mut slot.outputs);
         let count = match bits {
             _ if bits & flags::HELD != 0 => &mut self.counts.held,
             _ if bits & flags::NEUTRAL != 0 => &mut self.counts.neutral,

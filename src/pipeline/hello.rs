@@ -6,15 +6,17 @@ use serde_json::{json, Map, Value};
 
 use super::live::Live;
 use super::message::{flags, MessageHeader, HEADER_LEN, PREDICTION_TOPIC, VERSION};
+use super::output::OutputSpec;
 use super::predictor::Predictor;
 
 /// The part of `hello` that does not change in a run. All keys of the message:
 ///
 /// `schema`, `version`; `topic`, `header_len`, `header` (fields in order, with numpy types), `flags` (name → bit),
-/// `array` (dtype, meaning, axes); `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
+/// `array` (dtype, meaning, axes); `outputs` (one for each further topic: `topic`, `array`, `shape`, `labels` of the columns);
+/// `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
 /// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
 /// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now).
-pub(crate) fn fixed_part(predictor: &dyn Predictor, last_bin_ns: i64) -> Map<String, Value> {
+pub(crate) fn fixed_part(predictor: &dyn Predictor, outputs: &[OutputSpec], last_bin_ns: i64) -> Map<String, Value> {
     let header: Vec<Value> = MessageHeader::FIELDS
         .iter()
         .map(|(name, dtype)| json!([name, dtype]))
@@ -22,6 +24,17 @@ pub(crate) fn fixed_part(predictor: &dyn Predictor, last_bin_ns: i64) -> Map<Str
     let flags: Map<String, Value> = flags::NAMES
         .iter()
         .map(|(name, bit)| (name.to_string(), json!(bit)))
+        .collect();
+    let outputs: Vec<Value> = outputs
+        .iter()
+        .map(|output| {
+            json!({
+                "topic": output.topic,
+                "array": {"dtype": "<f4", "meaning": output.meaning, "axes": output.axes},
+                "shape": [output.rows, output.cols],
+                "labels": output.labels,
+            })
+        })
         .collect();
     let fixed = json!({
         "schema": "neurohorizon.prediction",
@@ -31,6 +44,7 @@ pub(crate) fn fixed_part(predictor: &dyn Predictor, last_bin_ns: i64) -> Map<Str
         "header": header,
         "flags": flags,
         "array": {"dtype": "<f4", "meaning": "ln(expected count in the bin)", "axes": ["bin", "unit"]},
+        "outputs": outputs,
         "unit_ids": predictor.unit_ids(),
         "bin_ns": predictor.bin_ns(),
         "history_ns": predictor.history_ns(),

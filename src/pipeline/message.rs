@@ -23,6 +23,9 @@
 //! | 104 | u32 | T, bins predicted |
 //! | 108 | u32 | N, units |
 //!
+//! An output beside the prediction ([`super::output`]) has the same header: T and N are its rows and columns, the sequence is
+//! that of its topic, and the flags `held` and `neutral` speak of its own array, zeros being the neutral one.
+//!
 //! On the first endpoint a prediction is three frames (topic, header, array), on the latest-only one a single frame
 //! (header and array: ZeroMQ's CONFLATE takes no multipart messages).
 

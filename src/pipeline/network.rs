@@ -1,14 +1,26 @@
 //! The network as a [`Predictor`].
 
-use kernels::Precision;
+use kernels::{BackendError, Precision};
 
 use super::calibrate::{calibration, Calibration, CalibrationPort, Calibrator};
+use super::output::OutputSpec;
 use super::predictor::{BinSpikes, PredictError, Predictor};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::IdentityError;
 use crate::model::traces::Traces;
 use crate::model::window::WindowShape;
 use crate::model::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
+
+/// An output that is read from the network after its prediction.
+pub trait NetworkOutput: Send {
+    /// What is published.
+    fn spec(&self) -> OutputSpec;
+    /// Writes the array of the prediction that `network` has just made, `[rows, cols]`. Does not allocate.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn read(&mut self, network: &mut dyn Inference, out: &mut [f32]) -> Result<(), BackendError>;
+}
 
 /// A checkpoint's network with one session's units.
 pub struct NetworkPredictor {
@@ -25,6 +37,7 @@ pub struct NetworkPredictor {
     model_hash: u64,
     description: String,
     calibration: Option<Calibrated>,
+    outputs: Vec<Box<dyn NetworkOutput>>,
 }
 
 /// How identities come while the run goes on.
@@ -103,6 +116,7 @@ impl NetworkPredictor {
             model_hash: checkpoint.hash,
             description,
             calibration: None,
+            outputs: Vec::new(),
         })
     }
 
@@ -122,6 +136,17 @@ impl NetworkPredictor {
             bins: 0,
         });
         Ok(self)
+    }
+
+    /// The network that predicts.
+    pub fn network(&self) -> &dyn Inference {
+        self.network.as_ref()
+    }
+
+    /// Publishes a further output.
+    pub fn with_output(mut self, output: Box<dyn NetworkOutput>) -> Self {
+        self.outputs.push(output);
+        self
     }
 
     /// Width of the last predicted bin, ns: it takes what whole bins leave of the trained horizon.
@@ -212,6 +237,14 @@ impl Predictor for NetworkPredictor {
         self.device_failure = Some((error.to_string(), failed));
         self.network
             .predict(traces, times_s, units, log_rates)
+            .map_err(|error| PredictError(error.to_string()))
+    }
+    fn outputs(&self) -> Vec<OutputSpec> {
+        self.outputs.iter().map(|output| output.spec()).collect()
+    }
+    fn output(&mut self, index: usize, out: &mut [f32]) -> Result<(), PredictError> {
+        self.outputs[index]
+            .read(self.network.as_mut(), out)
             .map_err(|error| PredictError(error.to_string()))
     }
     fn device_failure(&self) -> Option<&str> {

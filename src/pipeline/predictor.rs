@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::calibrate::Calibrator;
+use super::output::OutputSpec;
 use crate::hash::fnv1a;
 
 /// A failure to predict one window. The pipeline then publishes the neutral prediction and goes on.
@@ -36,6 +37,19 @@ pub trait Predictor: Send {
     /// # Errors
     /// Where this window cannot be predicted; `log_rates` then holds nothing of use.
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError>;
+    /// The arrays that are published beside each prediction, in order; asked once, before the run.
+    fn outputs(&self) -> Vec<OutputSpec> {
+        Vec::new()
+    }
+    /// Writes the array of output `index`, `[rows, cols]`, row-major, that belongs to the prediction just made by
+    /// [`predict`](Self::predict), which succeeded. Does not allocate.
+    ///
+    /// # Errors
+    /// Where there is none; `out` then holds nothing of use, and the last one is published in its place.
+    fn output(&mut self, index: usize, out: &mut [f32]) -> Result<(), PredictError> {
+        let _ = out;
+        Err(PredictError(format!("there is no output {index}")))
+    }
     /// Why predictions are no longer computed where they were to be, once a device has failed and another has taken over.
     fn device_failure(&self) -> Option<&str> {
         None

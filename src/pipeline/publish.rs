@@ -14,6 +14,7 @@ use super::deadline::Deadline;
 use super::hello;
 use super::live::{Live, RunState};
 use super::message::{flags, PREDICTION_TOPIC};
+use super::output::{OutputCounts, OutputSpec, OutputTopic, STAND_IN};
 use super::score::{OnlineScore, ScoreReport};
 use super::slot::{PredictionSlot, SlotEmptier};
 use super::socket::{EveryEndpoint, LatestEndpoint, PublishError, Sent};
@@ -54,6 +55,7 @@ pub(crate) struct PublishCounts {
     pub published: u64,
     pub missed: u64,
     pub subscriber_overflows: u64,
+    pub outputs: Vec<OutputCounts>,
     pub close_to_publish: Latency,
     pub decode: Latency,
     pub ingest_to_decode: Latency,
@@ -65,6 +67,7 @@ pub(crate) struct PublishCounts {
 pub(crate) struct Publisher {
     every: EveryEndpoint,
     latest: Option<LatestEndpoint>,
+    outputs: Vec<OutputTopic>,
     hello: Map<String, Value>,
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
@@ -100,6 +103,7 @@ impl Publisher {
     pub fn bind(
         config: &PublishConfig,
         hello: Map<String, Value>,
+        outputs: &[OutputSpec],
         live: Arc<Live>,
         stop: Arc<AtomicBool>,
         deadline: Deadline,
@@ -118,6 +122,7 @@ impl Publisher {
         let publisher = Self {
             every,
             latest,
+            outputs: outputs.iter().map(OutputTopic::new).collect(),
             hello,
             live,
             stop,
@@ -147,11 +152,22 @@ impl Publisher {
         ))
     }
 
-    /// Waits for a subscriber of predictions, at most `patience` or until the run is stopped; says `hello` meanwhile.
+    /// Whether a subscriber of predictions or of an output has come.
+    fn is_asked_for(&self) -> Result<bool, zmq::Error> {
+        let outputs = self.outputs.iter().map(|output| output.counts.topic.as_str());
+        let topics = outputs.chain([PREDICTION_TOPIC]);
+        let mut asked = false;
+        self.every.read_subscriptions(|prefix| {
+            asked |= topics.clone().any(|topic| topic.as_bytes().starts_with(prefix));
+        })?;
+        Ok(asked)
+    }
+
+    /// Waits for a subscriber of predictions or of an output, at most `patience` or until the run is stopped; says `hello` meanwhile.
     pub fn wait_for_subscriber(&mut self, patience: Duration) -> Result<(), PublishError> {
         let until_ns = monotonic_ns() + patience.as_nanos() as i64;
         while monotonic_ns() < until_ns && !self.stop.load(Relaxed) {
-            if self.every.read_subscriptions()? {
+            if self.is_asked_for()? {
                 // Whoever has just come gets a `hello` before the first prediction.
                 self.next_hello_ns = 0;
                 break;
@@ -186,6 +202,7 @@ impl Publisher {
             published: self.sequence,
             missed: self.missed,
             subscriber_overflows: self.subscriber_overflows,
+            outputs: self.outputs.into_iter().map(|output| output.counts).collect(),
             close_to_publish: self.close_to_publish,
             decode: self.decode,
             ingest_to_decode: self.ingest_to_decode,
@@ -196,6 +213,7 @@ impl Publisher {
 
     fn publish(&mut self, slot: &mut PredictionSlot) -> Result<(), PublishError> {
         let header = &mut slot.header;
+        let of_bin = header.flags;
         header.epoch = self.epoch;
         header.sequence = self.sequence;
         self.sequence += 1;
@@ -217,12 +235,13 @@ impl Publisher {
         if let Some(latest) = &mut self.latest {
             latest.send(head, array)?;
         }
-        self.stand_ins += u64::from(header.flags & (flags::HELD | flags::NEUTRAL) != 0);
+        self.stand_ins += u64::from(header.flags & STAND_IN != 0);
         self.close_to_publish.record(header.publish_ns - slot.close_ns);
         self.decode.record(header.decode_end_ns - header.decode_start_ns);
         self.ingest_to_decode.record(header.decode_start_ns - header.ingest_ns);
         self.handover.record(header.publish_ns - header.decode_end_ns);
-        self.good_for = if header.flags & FAULTS == 0 {
+        let of_outputs = self.publish_outputs(slot, of_bin)?;
+        self.good_for = if (slot.header.flags | of_outputs) & FAULTS == 0 {
             self.good_for.saturating_add(1)
         } else {
             0
@@ -233,6 +252,28 @@ impl Publisher {
             self.live.set_state(RunState::Running);
         }
         Ok(())
+    }
+
+    /// Publishes a slot's outputs after its prediction; `of_bin` are the flags that the decode thread gave that. Returns the
+    /// flags of all of them.
+    fn publish_outputs(&mut self, slot: &PredictionSlot, of_bin: u32) -> Result<u32, PublishError> {
+        let mut all = 0;
+        for (index, output) in slot.outputs.iter().enumerate() {
+            let topic = &mut self.outputs[index];
+            let mut header = topic.next_header(&slot.header, of_bin, output.flags);
+            header.publish_ns = monotonic_ns();
+            if self.deadline.is_missed(slot.close_ns, header.publish_ns) {
+                header.flags |= flags::MISSED_DEADLINE;
+            }
+            all |= header.flags;
+            let (head, array) = (bytemuck::bytes_of(&header), bytemuck::cast_slice(&output.array));
+            let parts = [self.outputs[index].counts.topic.as_bytes(), head, array];
+            if self.send(&parts)? == Sent::SomeoneIsFull {
+                self.every.send_to_those_with_room(&parts)?;
+                self.outputs[index].lost();
+            }
+        }
+        Ok(all)
     }
 
     /// Sends; where nothing runs by the clock, waits for a full subscriber, as a source waits for a full ring.
@@ -252,7 +293,7 @@ impl Publisher {
         let now_ns = monotonic_ns();
         if now_ns >= self.next_hello_ns {
             self.next_hello_ns = now_ns + HELLO_EVERY_NS;
-            self.every.read_subscriptions()?;
+            self.every.read_subscriptions(|_| {})?;
             let json = hello::message(&self.hello, &self.live, self.epoch, self.hello_sequence, now_ns);
             self.every.send_hello(&json)?;
             self.hello_sequence += 1;
@@ -285,6 +326,7 @@ impl PublishCounts {
             published,
             missed: 0,
             subscriber_overflows: 0,
+            outputs: Vec::new(),
             close_to_publish: Latency::default(),
             decode: Latency::default(),
             ingest_to_decode: Latency::default(),

@@ -17,6 +17,7 @@ use super::deadline::Deadline;
 use super::decode::{DecodeCounts, Decoder};
 use super::hello;
 use super::live::{Live, LiveSnapshot, RunState};
+use super::output::{self, OutputSpec};
 use super::predictor::Predictor;
 use super::publish::{BoundEndpoints, PublishConfig, PublishCounts, Publisher};
 use super::ring::{event_ring, EventWriter, RingCounters, WhenFull};
@@ -106,6 +107,7 @@ fn check(
     sources: &[Box<dyn Source>],
     model: &dyn Predictor,
     null: &NullModel,
+    outputs: &[OutputSpec],
 ) -> Result<(), String> {
     let (bin_ns, units) = (model.bin_ns(), model.unit_ids().len());
     if sources.is_empty() {
@@ -140,7 +142,7 @@ fn check(
     if as_fast > 0 && as_fast < sources.len() {
         return Err("sources that run by the clock and sources that run as fast as they can do not mix".into());
     }
-    Ok(())
+    output::check(outputs)
 }
 
 impl Run {
@@ -157,7 +159,8 @@ impl Run {
         null: &NullModel,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, RunError> {
-        check(config, &sources, predictor.as_ref(), null).map_err(RunError::Setup)?;
+        let outputs = predictor.outputs();
+        check(config, &sources, predictor.as_ref(), null, &outputs).map_err(RunError::Setup)?;
         let live = Arc::new(Live::new());
         let as_fast = sources[0].pace() == Pace::AsFast;
         let bin_ns = predictor.bin_ns();
@@ -190,14 +193,30 @@ impl Run {
                 predictor.unit_ids()[0]
             )));
         }
-        let (filler, emptier) = prediction_slots(SLOTS, predictor.model_hash(), predictor.horizon_bins(), units);
+        let shape = (predictor.horizon_bins(), units);
+        let (filler, emptier) = prediction_slots(SLOTS, predictor.model_hash(), shape, &outputs);
         let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
-        let hello = hello::fixed_part(predictor.as_ref(), null.last_bin_ns);
+        let hello = hello::fixed_part(predictor.as_ref(), &outputs, null.last_bin_ns);
         let model = predictor.describe();
-        let (mut publisher, endpoints) =
-            Publisher::bind(&config.publish, hello, live.clone(), stop.clone(), deadline, score)?;
+        let (mut publisher, endpoints) = Publisher::bind(
+            &config.publish,
+            hello,
+            &outputs,
+            live.clone(),
+            stop.clone(),
+            deadline,
+            score,
+        )?;
         let calibrator = predictor.take_calibrator();
-        let decoder = Decoder::new(bins, predictor, deadline, filler, live.clone(), &null.log_rates);
+        let decoder = Decoder::new(
+            bins,
+            predictor,
+            deadline,
+            filler,
+            live.clone(),
+            &null.log_rates,
+            &outputs,
+        );
         live.set_state(RunState::Ready);
         publisher.wait_for_subscriber(config.publish.wait_for_subscriber)?;
         live.set_state(RunState::Running);
@@ -373,9 +392,10 @@ impl Run {
             device_s: (self.live.snapshot().device_ns - self.start_ns).max(0) as f64 * 1e-9,
             wall_s,
             deadline_ms: self.deadline.budget_ns.map(|budget| budget as f64 * 1e-6),
-            imbalances: imbalances(&spikes, &bins),
+            imbalances: imbalances(&spikes, &bins, &published.outputs),
             spikes,
             bins,
+            outputs: published.outputs,
             latency: Latencies {
                 close_to_publish: published.close_to_publish.summary(),
                 ingest_to_decode: published.ingest_to_decode.summary(),

@@ -4,12 +4,15 @@ use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
 use super::message::MessageHeader;
+use super::output::{OutputSlot, OutputSpec};
 
 /// One prediction on its way from the decode thread to the publish thread.
 pub(crate) struct PredictionSlot {
     pub header: MessageHeader,
     /// T × N log rates.
     pub log_rates: Box<[f32]>,
+    /// The outputs beside it, in the predictor's order.
+    pub outputs: Box<[OutputSlot]>,
     /// Counts of the bin that closed, N.
     pub counts: Box<[u32]>,
     /// Counts of that bin's first part, N.
@@ -30,14 +33,20 @@ pub(crate) struct SlotEmptier {
     free: HeapProd<Box<PredictionSlot>>,
 }
 
-/// `count` slots of `bins` × `units` predictions and the two rings that they go round in.
-pub(crate) fn prediction_slots(count: usize, model_hash: u64, bins: usize, units: usize) -> (SlotFiller, SlotEmptier) {
+/// `count` slots of `bins` × `units` predictions with these outputs beside them, and the two rings that they go round in.
+pub(crate) fn prediction_slots(
+    count: usize,
+    model_hash: u64,
+    (bins, units): (usize, usize),
+    outputs: &[OutputSpec],
+) -> (SlotFiller, SlotEmptier) {
     let (mut free_in, free_out) = HeapRb::new(count).split();
     let (filled_in, filled_out) = HeapRb::new(count).split();
     free_in.push_iter((0..count).map(|_| {
         Box::new(PredictionSlot {
             header: MessageHeader::new(model_hash, bins, units),
             log_rates: vec![0.0; bins * units].into(),
+            outputs: outputs.iter().map(OutputSlot::new).collect(),
             counts: vec![0; units].into(),
             early_counts: vec![0; units].into(),
             close_ns: 0,

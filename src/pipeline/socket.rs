@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use thiserror::Error;
 
-use super::message::{HELLO_TOPIC, PREDICTION_TOPIC};
+use super::message::HELLO_TOPIC;
 
 /// A failure to publish.
 #[derive(Debug, Error)]
@@ -114,18 +114,17 @@ impl EveryEndpoint {
         sent
     }
 
-    /// Reads the subscriptions that have come in; returns whether one of them takes predictions.
-    pub fn read_subscriptions(&self) -> Result<bool, zmq::Error> {
-        let mut predictions = false;
+    /// Reads the subscriptions that have come in, and calls `came` with the prefix of each.
+    pub fn read_subscriptions(&self, mut came: impl FnMut(&[u8])) -> Result<(), zmq::Error> {
         loop {
             match self.socket.recv_bytes(zmq::DONTWAIT) {
                 Ok(message) => {
                     // 1 and the topic's prefix: a subscription; 0 and the prefix: its end.
                     if let Some((1, prefix)) = message.split_first() {
-                        predictions |= PREDICTION_TOPIC.as_bytes().starts_with(prefix);
+                        came(prefix);
                     }
                 }
-                Err(zmq::Error::EAGAIN) => return Ok(predictions),
+                Err(zmq::Error::EAGAIN) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }

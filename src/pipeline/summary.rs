@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::calibrate::CalibrationCounts;
+use super::output::OutputCounts;
 use super::score::ScoreReport;
 use super::stats::LatencySummary;
 
@@ -115,6 +116,8 @@ pub struct RunSummary {
     pub spikes: SpikeBalance,
     /// Bins and predictions.
     pub bins: BinBalance,
+    /// The outputs beside the predictions.
+    pub outputs: Vec<OutputCounts>,
     /// Latencies.
     pub latency: Latencies,
     /// Bits per spike.
@@ -158,10 +161,14 @@ impl BinBalance {
 }
 
 /// The sums that do not come out, one sentence each.
-pub(crate) fn imbalances(spikes: &SpikeBalance, bins: &BinBalance) -> Vec<String> {
+pub(crate) fn imbalances(spikes: &SpikeBalance, bins: &BinBalance, outputs: &[OutputCounts]) -> Vec<String> {
     let mut problems = Vec::new();
     spikes.check(&mut problems);
     bins.check(&mut problems);
+    for output in outputs.iter().filter(|output| output.published != bins.published) {
+        let (topic, own, all) = (&output.topic, output.published, bins.published);
+        problems.push(format!("{all} predictions published, but {own} of {topic}"));
+    }
     problems
 }
 
@@ -207,6 +214,13 @@ impl fmt::Display for RunSummary {
             bins.subscriber_overflows,
             bins.without_slot
         )?;
+        for output in &self.outputs {
+            writeln!(
+                f,
+                "{:<12} {} published: {} held or zeros; a subscriber was full {} times",
+                output.topic, output.published, output.stand_ins, output.subscriber_overflows
+            )?;
+        }
         if let Some(failure) = &self.device_failure {
             writeln!(
                 f,
@@ -292,10 +306,18 @@ mod tests {
             published: 6,
             ..BinBalance::default()
         };
-        assert!(imbalances(&spikes, &bins).is_empty());
-        assert_eq!(imbalances(&SpikeBalance { offered: 22, ..spikes }, &bins).len(), 1);
-        assert_eq!(imbalances(&SpikeBalance { late: 1, ..spikes }, &bins).len(), 1);
-        assert_eq!(imbalances(&spikes, &BinBalance { published: 5, ..bins }).len(), 1);
-        assert_eq!(imbalances(&spikes, &BinBalance { closed: 11, ..bins }).len(), 1);
+        let output = OutputCounts {
+            topic: "latents".into(),
+            published: 6,
+            stand_ins: 3,
+            subscriber_overflows: 0,
+        };
+        assert!(imbalances(&spikes, &bins, std::slice::from_ref(&output)).is_empty());
+        let lost = OutputCounts { published: 5, ..output };
+        assert_eq!(imbalances(&spikes, &bins, &[lost]).len(), 1);
+        assert_eq!(imbalances(&SpikeBalance { offered: 22, ..spikes }, &bins, &[]).len(), 1);
+        assert_eq!(imbalances(&SpikeBalance { late: 1, ..spikes }, &bins, &[]).len(), 1);
+        assert_eq!(imbalances(&spikes, &BinBalance { published: 5, ..bins }, &[]).len(), 1);
+        assert_eq!(imbalances(&spikes, &BinBalance { closed: 11, ..bins }, &[]).len(), 1);
     }
 }

@@ -7,6 +7,46 @@ use rand_distr::{Distribution, StandardNormal};
 /// Rounds of orthogonal iteration; the components are features, and need no more digits than this gives.
 const ROUNDS: usize = 60;
 
+/// The directions in which rows of features vary most.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PrincipalAxes {
+    /// Mean of the features, `[F]`.
+    pub mean: Vec<f32>,
+    /// Variances along the directions, descending, `[P]`.
+    pub variances: Vec<f64>,
+    /// Orthonormal directions, `[P, F]`.
+    pub directions: Vec<f64>,
+    /// Variance in all directions together.
+    pub total_variance: f64,
+}
+
+impl PrincipalAxes {
+    /// The first `count` of rows of `width` features; fewer where they vary in fewer.
+    pub fn fit(features: &[f32], width: usize, count: usize, seed: u64) -> Self {
+        let rows = features.chunks_exact(width.max(1));
+        let n = (rows.len() as f32).max(1.0);
+        let mut mean = vec![0.0; width];
+        rows.clone()
+            .for_each(|row| mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x / n));
+        let covariance = covariance(rows, &mean);
+        let total_variance = (0..width).map(|i| covariance[i * (width + 1)]).sum();
+        let (mut variances, mut directions) = leading_eigenvectors(&covariance, width, count.min(width), seed);
+        let largest = variances.first().copied().unwrap_or(0.0);
+        let kept = variances
+            .iter()
+            .take_while(|&&variance| variance > 1e-6 * largest)
+            .count();
+        variances.truncate(kept);
+        directions.truncate(kept * width);
+        PrincipalAxes {
+            mean,
+            variances,
+            directions,
+            total_variance,
+        }
+    }
+}
+
 /// A linear map from F features to P uncorrelated components of unit variance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Components {
@@ -19,23 +59,12 @@ pub struct Components {
 impl Components {
     /// The `count` directions in which rows of F `features` vary most; fewer where they vary in fewer.
     pub fn fit(features: &[f32], width: usize, count: usize, seed: u64) -> Self {
-        let rows = features.chunks_exact(width.max(1));
-        let n = (rows.len() as f32).max(1.0);
-        let mut mean = vec![0.0; width];
-        rows.clone()
-            .for_each(|row| mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x / n));
-        let covariance = covariance(rows, &mean);
-        let (variances, vectors) = leading_eigenvectors(&covariance, width, count.min(width), seed);
-        let largest = variances.first().copied().unwrap_or(0.0);
-        let kept = variances
-            .iter()
-            .take_while(|&&variance| variance > 1e-6 * largest)
-            .count();
-        let directions = vectors.chunks_exact(width.max(1)).zip(&variances).take(kept);
+        let axes = PrincipalAxes::fit(features, width, count, seed);
+        let directions = axes.directions.chunks_exact(width.max(1)).zip(&axes.variances);
         let directions = directions.flat_map(|(vector, variance)| vector.iter().map(|x| (x / variance.sqrt()) as f32));
         Components {
-            mean,
             directions: directions.collect(),
+            mean: axes.mean,
         }
     }
 

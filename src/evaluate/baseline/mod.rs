@@ -5,7 +5,7 @@
 //! every unit's own history and on what the population does.
 
 pub mod binned;
-mod components;
+pub(crate) mod components;
 pub mod glm;
 mod glm_fit;
 mod glm_gradient;
