@@ -154,7 +154,8 @@ def assemble(ptxas, file, instance, text, target):
     where = f"{file} ({target}{'' if instance == '-' else ', ' + instance})"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, file)
-        source.write_text(text, encoding="utf-8")
+        # As it is loaded: at some places of a file ptxas refuses letters beyond ASCII even in a comment.
+        source.write_text(without_comments(text), encoding="ascii")
         command = [ptxas, "-v", "--warning-as-error", "--warn-on-spills", "--warn-on-local-memory-usage"]
         command += [f"-arch={target}", str(source), "-o", os.devnull]
         ran = subprocess.run(command, capture_output=True, text=True)

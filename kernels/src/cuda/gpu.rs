@@ -8,6 +8,7 @@ use std::thread::ThreadId;
 use cudarc::driver::{result, sys, CudaContext};
 
 use super::driver::{Address, Capability, Driver, DriverError, Launch, Mapped};
+use super::template::without_comments;
 
 /// Compute capability times ten that the kernels need: cp.async, ldmatrix, m16n8k16.
 pub const LEAST_COMPUTE: u32 = 80;
@@ -182,7 +183,7 @@ impl Driver for Gpu {
 
     fn load(&mut self, name: &str, ptx: &str, entry: &str, shared_bytes: u32) -> Result<GpuFunction, DriverError> {
         self.enter()?;
-        let module = self.compile(name, ptx)?;
+        let module = self.compile(name, &without_comments(ptx))?;
         let entry_name = CString::new(entry).map_err(|_| DriverError(format!("no entry {entry:?}")))?;
         // SAFETY: the module was just loaded.
         let function = unsafe { result::module::get_function(module, entry_name) }
