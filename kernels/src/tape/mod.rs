@@ -221,6 +221,15 @@ impl<B: Differentiable> Tape<B> {
         Ok(loss)
     }
 
+    /// Adds the derivative of a loss that is computed elsewhere to a tensor's gradient: `data` row-major, of the view's shape.
+    pub fn add_gradient(&mut self, of: View<'_, TapeTensor>, data: &[f32]) {
+        let area = Area::of(of);
+        let data = self.inner.tensor(area.rows, area.cols, data);
+        let mut g = storage::take(&mut self.gradients, area);
+        self.inner.copy(data.view(), true, area.of_mut(&mut g));
+        storage::put(&mut self.gradients, area, g);
+    }
+
     /// Hands out every piece of every parameter's gradient, and sets them to zero. Pieces of one parameter add up.
     ///
     /// # Errors
