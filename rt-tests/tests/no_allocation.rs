@@ -110,6 +110,7 @@ impl Predictor for Watch {
             axes: ["row".into(), "column".into()],
             meaning: "what is filled, held and published beside the predictions".into(),
             labels: Vec::new(),
+            row_times_s: Vec::new(),
         };
         vec![output("first"), output("second")]
     }

@@ -156,6 +156,7 @@ impl Predictor for WithOutputs {
             axes: ["row".into(), "channel".into()],
             meaning: format!("{topic} in m/s"),
             labels: labels.iter().map(|label| label.to_string()).collect(),
+            row_times_s: Vec::new(),
         };
         vec![spec("hand", 2, 3, &["x", "y", "z"]), spec("gaze", 1, 1, &[])]
     }

@@ -12,6 +12,7 @@ mod attribute;
 mod bench;
 mod calibrate;
 mod compute;
+mod decode;
 pub mod demo;
 mod error;
 mod eval;
@@ -56,6 +57,7 @@ enum Command {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Attribute(attribute::AttributeArgs),
+    Decode(decode::DecodeArgs),
     Calibrate(calibrate::CalibrateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Attribute(args)) => attribute::run(&args),
+        Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),

@@ -1,6 +1,6 @@
 //! How good predictions are, how exact, and how fast.
 //!
-//! [`attribution`] says what each modality contributed. [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
+//! [`attribution`] says what each modality contributed, [`behaviour`] how well behaviour was read out by [`decoding`]. [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
 //! [`predictions`] holds what was predicted and what happened, [`metrics`] compares the two, [`comparison`] puts models side
 //! by side and [`report`] shows them. [`spike_trains`] draws trains from predicted rates, and [`spike_statistics`] compares them with those that were
 //! observed. [`oracle`] scores a simulation's true rates, [`truth`] a recording's. [`conformance`] compares the network with
@@ -8,10 +8,12 @@
 
 pub mod attribution;
 pub mod baseline;
+pub mod behaviour;
 pub mod comparison;
 pub mod conditions;
 pub mod conformance;
 pub mod cost;
+pub mod decoding;
 pub mod forward;
 pub mod metrics;
 pub mod oracle;

@@ -1,10 +1,12 @@
 //! Sizes and variants of the network, as the reference's constructor takes them.
 
 mod conditions;
+mod readouts;
 
 use serde_json::{json, Map, Value};
 
 pub use conditions::{ConditionConfig, ConditionKind};
+pub use readouts::{ReadoutConfig, ReadoutKind};
 
 /// How a bin sees the counts of the bin before it, in the `query_aug` decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +123,8 @@ pub struct ModelConfig {
     pub identity: Option<IdentityConfig>,
     /// Other modalities that it may see (`conditions`).
     pub conditions: Vec<ConditionConfig>,
+    /// Behaviour that it reads out (`readouts`).
+    pub readouts: Vec<ReadoutConfig>,
 }
 
 impl Default for ModelConfig {
@@ -148,6 +152,7 @@ impl Default for ModelConfig {
             history: None,
             identity: None,
             conditions: Vec::new(),
+            readouts: Vec::new(),
         }
     }
 }
@@ -215,6 +220,7 @@ impl ModelConfig {
             history: keys.get("recent_history").map(HistoryConfig::from_json).transpose()?,
             identity: keys.get("identity").map(IdentityConfig::from_json).transpose()?,
             conditions: ConditionConfig::list_from_json(keys)?,
+            readouts: ReadoutConfig::list_from_json(keys)?,
         };
         config.validate()?;
         Ok(config)
@@ -264,6 +270,9 @@ impl ModelConfig {
         }
         if !self.conditions.is_empty() {
             keys["conditions"] = self.conditions.iter().map(ConditionConfig::to_json).collect();
+        }
+        if !self.readouts.is_empty() {
+            keys["readouts"] = self.readouts.iter().map(ReadoutConfig::to_json).collect();
         }
         keys
     }
@@ -320,6 +329,18 @@ impl ModelConfig {
                 .any(|other| other.series == condition.series)
             {
                 return refuse(format!("`conditions` names the series {:?} twice", condition.series));
+            }
+        }
+        for (index, readout) in self.readouts.iter().enumerate() {
+            readout.validate(self.history_s())?;
+            let series = &readout.series;
+            if self.readouts[..index].iter().any(|other| other.series == *series) {
+                return refuse(format!("`readouts` names the series {series:?} twice"));
+            }
+            if self.conditions.iter().any(|condition| condition.series == *series) {
+                return refuse(format!(
+                    "the series {series:?} is among `conditions` and `readouts`: what is shown need not be read out"
+                ));
             }
         }
         if self.dim < 4 || !self.dim.is_multiple_of(2) {
@@ -561,5 +582,14 @@ impl<'a> Reader<'a> {
     }
     fn word(&self, key: &str, default: &'a str) -> Result<&'a str, ConfigError> {
         self.get(key, default, "a word", Value::as_str)
+    }
+    /// A list of numbers, which must be there, of `table`.
+    fn numbers(&self, table: &str, key: &str) -> Result<Vec<f32>, ConfigError> {
+        let list = self.0.get(key).and_then(Value::as_array);
+        let list: Option<Vec<f32>> = list.and_then(|list| {
+            let number = |value: &Value| value.as_f64().map(|number| number as f32);
+            list.iter().map(number).collect()
+        });
+        list.ok_or_else(|| ConfigError(format!("`{table}.{key}` is no list of numbers")))
     }
 }

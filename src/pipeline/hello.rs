@@ -12,7 +12,8 @@ use super::predictor::Predictor;
 /// The part of `hello` that does not change in a run. All keys of the message:
 ///
 /// `schema`, `version`; `topic`, `header_len`, `header` (fields in order, with numpy types), `flags` (name → bit),
-/// `array` (dtype, meaning, axes); `outputs` (one for each further topic: `topic`, `array`, `shape`, `labels` of the columns);
+/// `array` (dtype, meaning, axes); `outputs` (one for each further topic: `topic`, `array`, `shape`, `labels` of the columns,
+/// `row_times_s` from the end of the bin, where rows are of times);
 /// `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
 /// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
 /// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now).
@@ -33,6 +34,7 @@ pub(crate) fn fixed_part(predictor: &dyn Predictor, outputs: &[OutputSpec], last
                 "array": {"dtype": "<f4", "meaning": output.meaning, "axes": output.axes},
                 "shape": [output.rows, output.cols],
                 "labels": output.labels,
+                "row_times_s": output.row_times_s,
             })
         })
         .collect();

@@ -11,6 +11,7 @@
 //! or failing part never stops the others: what is lost on the way is refused, counted, and flagged in the next
 //! [`message`]. [`runtime::Run`] puts it together.
 
+pub mod behaviour;
 mod bin;
 #[cfg(test)]
 mod bin_tests;

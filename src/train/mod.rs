@@ -1,7 +1,7 @@
 //! The offline trainer: from recordings to a checkpoint, on the operations that predict.
 //!
 //! [`config`] is the TOML; [`sampler`] draws windows, [`prepare`] adds what a step needs beside them; [`learner`] runs the
-//! network on a tape; [`optimiser`] and [`schedule`] change its [`parameters`]; [`trainer`] is the loop, [`judge`] its validation, [`state`] its files,
+//! network on a tape; [`readouts`] is the loss of what it reads out; [`optimiser`] and [`schedule`] change its [`parameters`]; [`trainer`] is the loop, [`judge`] its validation, [`state`] its files,
 //! [`display`] what a person sees, [`speed`] times it.
 
 pub mod config;
@@ -14,6 +14,7 @@ pub mod modalities;
 pub mod optimiser;
 pub mod parameters;
 pub mod prepare;
+pub mod readouts;
 pub mod references;
 pub mod sampler;
 pub mod schedule;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::sampler::Span;
 use crate::data::Position;
-use crate::model::config::ConditionKind;
+use crate::model::config::{ConditionKind, ReadoutKind};
 use crate::model::BackendKind;
 
 /// `[data]`
@@ -154,6 +154,8 @@ pub struct ModelSection {
     pub identity: Option<IdentitySection>,
     /// Other modalities that the network may see.
     pub condition: Vec<ConditionSection>,
+    /// Behaviour that the network reads out.
+    pub readout: Vec<ReadoutSection>,
 }
 
 impl Default for ModelSection {
@@ -179,6 +181,7 @@ impl Default for ModelSection {
             recent_history: None,
             identity: None,
             condition: Vec::new(),
+            readout: Vec::new(),
         }
     }
 }
@@ -202,6 +205,33 @@ fn behaviour() -> ConditionKind {
 }
 fn fifty() -> f64 {
     50.0
+}
+
+/// `[[model.readout]]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadoutSection {
+    /// Name of the series in the recordings, or `trial_condition`.
+    pub series: String,
+    /// `regression` (numbers) or `classes` (a few of them).
+    #[serde(default = "regression")]
+    pub kind: ReadoutKind,
+    /// Length of a step, ms.
+    #[serde(default = "fifty")]
+    pub step_ms: f64,
+    /// Steps of the history that are read out; all of them without it.
+    #[serde(default)]
+    pub back: Option<usize>,
+    /// Steps after it.
+    #[serde(default)]
+    pub ahead: usize,
+    /// Weight of its loss beside that of the predicted spikes.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn regression() -> ReadoutKind {
+    ReadoutKind::Regression
 }
 
 /// `[model.identity]`
@@ -289,6 +319,8 @@ pub struct TrainingSection {
     pub start_from: Option<PathBuf>,
     /// What is trained; everything without it.
     pub only: Option<Only>,
+    /// What validations are compared by; predicted spikes without it, unless only readouts are trained.
+    pub judged_by: Option<JudgedBy>,
 }
 
 impl Default for TrainingSection {
@@ -305,6 +337,7 @@ impl Default for TrainingSection {
             out: "trained".into(),
             start_from: None,
             only: None,
+            judged_by: None,
         }
     }
 }
@@ -315,6 +348,18 @@ impl Default for TrainingSection {
 pub enum Only {
     /// What is looked up by a unit's name: embeddings, and the units' part in the path of recent history.
     Embeddings,
+    /// What reads behaviour out of the latents.
+    Readouts,
+}
+
+/// What tells which validation is the best.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgedBy {
+    /// Bits per spike that are generated.
+    Spikes,
+    /// The mean over readouts of R², or the share of classes that are right.
+    Behaviour,
 }
 
 /// `[optimiser]`

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use kernels::BackendError;
 
-use super::config::{Only, TrainConfig};
+use super::config::{JudgedBy, Only, ReadoutSection, TrainConfig};
 use super::judge::{chosen, judge, unit_rows, Score};
 use super::learner::{Lane, LaneSum, Learner, StepPlan};
 use super::modalities::model_of;
 use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
-use super::parameters::{is_history, is_of_units, parameters, store, GradientMap};
+use super::parameters::{is_history, is_of_readouts, is_of_units, parameters, store, GradientMap};
 use super::prepare::{Prepared, Preparer};
+use super::readouts::present;
 use super::references::References;
 use super::sampler::{Prefetch, Sampler, TrainingSet};
 use super::schedule::Schedule;
@@ -35,6 +36,8 @@ pub enum Event {
         step: u64,
         /// Mean Poisson negative log-likelihood of the batch.
         loss: f64,
+        /// Mean loss of the readouts, each multiplied by its weight; none where nothing is read out.
+        readout_loss: Option<f64>,
         /// Learning rate of the network.
         learning_rate: f64,
         /// Norm of the gradient before clipping.
@@ -44,8 +47,10 @@ pub enum Event {
     Validated {
         /// Steps taken.
         step: u64,
-        /// Generated bits per spike.
+        /// Generated bits per spike, and what was read out.
         score: Score,
+        /// What it is compared by with others.
+        criterion: Option<f64>,
         /// Whether it is the best so far, and its weights were kept.
         best: bool,
     },
@@ -69,8 +74,10 @@ pub struct Outcome {
     pub ending: Ending,
     /// Steps taken.
     pub step: u64,
-    /// Best validation, bits per spike; none where there is no validation part.
+    /// Best validation, by [`Outcome::judged_by`]; none where there is no validation part.
     pub best: Option<f64>,
+    /// What it was judged by.
+    pub judged_by: JudgedBy,
     /// The checkpoint of that validation, or without a validation part the latest; none if training ended before the first
     /// validation.
     pub checkpoint: Option<PathBuf>,
@@ -124,7 +131,10 @@ impl Trainer {
             config: written,
         };
         let mut checkpoint = match &config.training.start_from {
-            Some(path) => started_from(path, &model, &set)?,
+            Some(path) => {
+                let begin = initial(&model, set.unit_ids(), &sessions, &null, config.training.seed);
+                started_from(path, begin, &set)?
+            }
             None => initial(&model, set.unit_ids(), &sessions, &null, config.training.seed),
         };
         checkpoint.notes.insert("seed".into(), config.training.seed.to_string());
@@ -160,7 +170,12 @@ impl Trainer {
         }
         let rates = &config.optimiser;
         let rate = |parameter: &Parameter| {
-            if config.training.only == Some(Only::Embeddings) && !is_of_units(parameter) {
+            let stays = match config.training.only {
+                None => false,
+                Some(Only::Embeddings) => !is_of_units(parameter),
+                Some(Only::Readouts) => !is_of_readouts(parameter),
+            };
+            if stays {
                 0.0
             } else if is_history(parameter) {
                 rates.history_learning_rate
@@ -275,6 +290,7 @@ impl Trainer {
             ending,
             step: self.progress.step,
             best: self.progress.best,
+            judged_by: self.config.judged_by(),
             checkpoint: self.kept.then(|| out.join(BEST)),
         })
     }
@@ -297,6 +313,7 @@ impl Trainer {
             exposure,
             own: exposure.own * ramp,
             scale: 1.0 / elements as f32,
+            readout_scales: self.readout_scales(batch),
             max_spikes: batch
                 .iter()
                 .map(|prepared| prepared.window.unit.len())
@@ -306,12 +323,13 @@ impl Trainer {
         };
         let lanes = lanes(&self.set, batch);
         let sums = shared_out(&mut self.learners, &plan, &lanes)?;
-        let mut loss = 0.0;
+        let (mut loss, mut readout_loss) = (0.0, 0.0);
         self.parameters
             .iter_mut()
             .for_each(|parameter| parameter.gradient.fill(0.0));
         for sum in &sums {
             loss += sum.loss / elements as f64;
+            readout_loss += sum.readout_loss;
             for (parameter, gradient) in self.parameters.iter_mut().zip(&sum.gradients) {
                 parameter
                     .gradient
@@ -320,15 +338,24 @@ impl Trainer {
                     .for_each(|(sum, g)| *sum += g);
             }
         }
+        // What stays as it is has no part in how far the rest goes.
+        let held = self.parameters.iter_mut().zip(&self.multipliers);
+        for (parameter, _) in held.filter(|(_, &rate)| rate == 0.0) {
+            parameter.gradient.fill(0.0);
+        }
         let gradient_norm = clip_gradients(&mut self.parameters, self.config.optimiser.clip);
-        if !loss.is_finite() || !gradient_norm.is_finite() {
+        if !(loss + readout_loss).is_finite() || !gradient_norm.is_finite() {
             let window = batch.iter().map(|prepared| {
                 let recording = &self.set.recordings()[prepared.window.recording].recording;
                 format!("{} at {:.3} s", recording.name, prepared.window.start_ns as f64 * 1e-9)
             });
             return Err(TrainError::NotFinite {
                 step: step + 1,
-                what: if loss.is_finite() { "gradient" } else { "loss" },
+                what: if (loss + readout_loss).is_finite() {
+                    "gradient"
+                } else {
+                    "loss"
+                },
                 batch: window.collect::<Vec<_>>().join(", "),
                 kept: match self.kept {
                     true => format!(
@@ -348,21 +375,36 @@ impl Trainer {
         Ok(Event::Step {
             step: self.progress.step,
             loss,
+            readout_loss: (!self.checkpoint.config.readouts.is_empty()).then_some(readout_loss),
             learning_rate: factor * self.config.optimiser.learning_rate,
             gradient_norm,
         })
     }
 
+    /// What each readout's losses are multiplied by: its weight over the targets that there are in the batch.
+    fn readout_scales(&self, batch: &[Prepared]) -> Vec<f32> {
+        let sections = self.config.model.readout.iter().enumerate();
+        let scale = |(task, section): (usize, &ReadoutSection)| {
+            let there: usize = batch.iter().map(|prepared| present(&prepared.targets[task])).sum();
+            match there {
+                0 => 0.0,
+                _ => (section.weight / there as f64) as f32,
+            }
+        };
+        sections.map(scale).collect()
+    }
+
     /// Scores the validation windows, and keeps the weights if they are the best.
     fn judge(&mut self) -> Result<Event, TrainError> {
         let score = self.validate()?;
-        let best = match (score.bits_per_spike, self.progress.best) {
+        let criterion = score.criterion(self.config.judged_by());
+        let best = match (criterion, self.progress.best) {
             (Some(bits), Some(best)) => bits > best,
             (bits, None) => bits.is_some() || self.progress.step == self.config.training.steps,
             (None, Some(_)) => false,
         };
         if best {
-            self.progress.best = score.bits_per_spike;
+            self.progress.best = criterion;
             self.progress.since_best = 0;
             self.keep()?;
         } else {
@@ -371,6 +413,7 @@ impl Trainer {
         Ok(Event::Validated {
             step: self.progress.step,
             score,
+            criterion,
             best,
         })
     }
@@ -431,18 +474,24 @@ fn comparable(config: &str) -> Option<serde_json::Value> {
     Some(value)
 }
 
-/// The checkpoint that training starts from, if it is of this network and these units.
-fn started_from(
-    path: &std::path::Path,
-    model: &crate::model::config::ModelConfig,
-    set: &TrainingSet,
-) -> Result<Checkpoint, TrainError> {
-    let checkpoint = Checkpoint::load(path)?;
+/// The checkpoint that training starts from, if it is of this network and these units. Its readouts may be others or none: those
+/// then begin as `begin`, a network that has learned nothing, has them.
+fn started_from(path: &std::path::Path, begin: Checkpoint, set: &TrainingSet) -> Result<Checkpoint, TrainError> {
+    let mut checkpoint = Checkpoint::load(path)?;
     let refuse = |what: String| TrainError::State {
         path: path.to_path_buf(),
         what,
     };
-    if checkpoint.config != *model {
+    if checkpoint.config.readouts != begin.config.readouts {
+        checkpoint.tensors.retain(|name, _| !name.starts_with("readout."));
+        let readouts = begin
+            .tensors
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("readout."));
+        checkpoint.tensors.extend(readouts);
+        checkpoint.config.readouts.clone_from(&begin.config.readouts);
+    }
+    if checkpoint.config != begin.config {
         return Err(refuse(
             "is of another network than [model] asks for (see `neurohorizon inspect`)".into(),
         ));

@@ -130,6 +130,23 @@ impl Layout {
         }
     }
 
+    fn readouts(&mut self, config: &ModelConfig) {
+        if config.readouts.is_empty() {
+            return;
+        }
+        self.cross_attention("readout.cross", config);
+        self.feed_forward("readout.ffn", config.dim);
+        for readout in &config.readouts {
+            let (prefix, columns) = (format!("readout.task.{}", readout.series), readout.columns());
+            self.tensor(format!("{prefix}.query"), &[1, config.dim], "1, dim");
+            self.linear(&format!("{prefix}.output"), columns, config.dim, "columns, dim");
+            if let Some(history) = &config.history {
+                let shape = [readout.rows() * columns, history.components];
+                self.tensor(format!("{prefix}.recent.weight"), &shape, "steps · columns, components");
+            }
+        }
+    }
+
     fn feedback(&mut self, config: &ModelConfig) {
         let dim = config.dim;
         match config.decoder {
@@ -227,6 +244,7 @@ pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
         let prefix = format!("condition.{}", condition.series);
         layout.linear(&prefix, dim, condition.channels(), "dim, channels");
     }
+    layout.readouts(config);
     layout.tensors
 }
 
