@@ -11,10 +11,12 @@ use super::eval_setup::{FileIdentity, Setup};
 use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::arrays::{ArrayWriter, Elements};
 use crate::data::Position;
+use crate::evaluate::baseline::decoding::{add_decoders, BinnedBehaviour};
 use crate::evaluate::behaviour::{Decoded, Decodings, Explained, TargetReader};
 use crate::evaluate::decoding::{bin_ends, read_windows, ReadWindows};
 use crate::evaluate::metrics::Resamples;
 use crate::evaluate::report::{render_decoding, DecodedTask};
+use crate::model::config::ReadoutKind;
 use crate::train::config::Part;
 use crate::train::state::write_whole;
 
@@ -22,7 +24,8 @@ use crate::train::state::write_whole;
 ///
 /// At the end of every bin of the interval the network reads out what it was trained to ([[model.readout]]), from the spikes up
 /// to there. Prints R² by channel (of classes, the share that is right) of the present, with 95 % intervals from a bootstrap over
-/// blocks of consecutive bins, and of the steps before and after.
+/// blocks of consecutive bins, and of the steps before and after. With --baselines, the same
+/// bins by classical decoders, and by how much the network is ahead.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  neurohorizon decode model.safetensors reach.npz --baselines --html decoding.html\n  \
@@ -49,6 +52,15 @@ pub struct DecodeArgs {
     /// End of the scored interval, in the same forms
     #[arg(long, default_value = "1")]
     to: Position,
+    /// Also decode numbers with a Wiener and a Kalman filter, fitted on the part before the interval
+    #[arg(long)]
+    baselines: bool,
+    /// Bins that the Wiener filter sees
+    #[arg(long, value_name = "BINS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
+    wiener_lags: u16,
+    /// Most bins by which the Kalman filter takes activity to lead behaviour; the best is chosen on the part before the interval
+    #[arg(long, value_name = "BINS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(..=200))]
+    kalman_delay: u16,
     /// Resamples for the 95 % intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     bootstrap: u32,
@@ -131,10 +143,15 @@ pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
     bar.finish_and_clear();
 
     let resamples = Resamples::new(ends_ns.len(), args.bootstrap as usize, args.seed);
-    let present: Vec<Decodings> = windows
+    let mut present: Vec<Decodings> = windows
         .iter()
         .map(|window| window.row(window.readout.present()))
         .collect();
+    if args.baselines {
+        for decodings in &mut present {
+            with_baselines(args, &setup, &ends_ns, decodings)?;
+        }
+    }
     let readouts = windows.iter().zip(&present);
     let report = Report {
         checkpoint: setup.checkpoint_file.as_ref(),
@@ -166,6 +183,28 @@ pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
         print(&report);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fits the classical decoders on the part before the interval, and adds what they say of its bins.
+fn with_baselines(
+    args: &DecodeArgs,
+    setup: &Setup,
+    ends_ns: &[i64],
+    decodings: &mut Decodings,
+) -> Result<(), CliError> {
+    if decodings.readout.kind == ReadoutKind::Classes {
+        return Ok(());
+    }
+    let bin_ns = setup.observed.shape.bin_ns;
+    let of = |interval| {
+        let (recording, units) = (&setup.recording, &setup.unit_ids);
+        BinnedBehaviour::present(recording, units, &decodings.readout, interval, bin_ns)
+    };
+    let (start_ns, end_ns) = setup.interval_ns;
+    let (fit, data) = (of((setup.origin_ns, start_ns))?, of((setup.origin_ns, end_ns))?);
+    let (lags, delay) = (args.wiener_lags.into(), args.kalman_delay.into());
+    add_decoders(&fit, &data, ends_ns, lags, delay, decodings);
+    Ok(())
 }
 
 fn task(window: &ReadWindows, present: &Decodings, resamples: &Resamples) -> Task {

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::data::DataError;
+use crate::evaluate::baseline::decoding::FitError;
 use crate::evaluate::conditions::SeriesError;
 use crate::evaluate::conformance::ConformanceError;
 use crate::model::checkpoint::CheckpointError;
@@ -31,6 +32,9 @@ pub enum CliError {
     /// A recording's series is not what a network learned from.
     #[error(transparent)]
     Series(#[from] SeriesError),
+    /// Classical decoders have nothing to be fitted on.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// Units' identities cannot be computed.
     #[error(transparent)]
     Identity(#[from] IdentityError),
