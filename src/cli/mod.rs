@@ -28,7 +28,9 @@ pub mod run_config;
 pub mod run_model;
 pub mod run_source;
 mod signals;
+mod simulate;
 mod train;
+mod transfer;
 mod verify;
 
 use std::process::ExitCode;
@@ -57,6 +59,8 @@ enum Command {
     Eval(eval::EvalArgs),
     Attribute(attribute::AttributeArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Transfer(transfer::TransferArgs),
+    Simulate(simulate::SimulateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -73,6 +77,8 @@ pub fn main() -> ExitCode {
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Attribute(args)) => attribute::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
+        Some(Command::Transfer(args)) => transfer::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

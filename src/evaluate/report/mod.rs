@@ -5,11 +5,13 @@ mod figures;
 mod html;
 mod plot;
 mod raster;
+mod transfer;
 
 use super::comparison::Comparison;
 use crate::model::window::Spikes;
 pub use attribution::render_attribution;
 use html::{escape, number, table};
+pub use transfer::render_transfer;
 
 /// Of every page.
 const STYLE: &str = include_str!("style.css");
