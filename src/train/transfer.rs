@@ -200,6 +200,8 @@ pub fn transfer(
     for upper in uppers {
         let name = format!("upper bound, {}", upper.name);
         doing(Doing::Begins(name.clone(), 0));
+        let units = UnitMatch::new(&upper.checkpoint, &recording.unit_ids, upper.session.as_deref())?;
+        units.check_rates(&upper.checkpoint, &mean_log_rates(comparison.observed()))?;
         let predictions = session.predicted(&upper.checkpoint, upper.session.as_deref(), &comparison)?;
         comparison.add_fixed(&name, &predictions, "trained on this session");
     }
@@ -210,7 +212,7 @@ pub fn transfer(
     Ok(Found {
         transfer: comparison.figures(options.bootstrap, options.seed),
         tuned,
-        interval_s: [session.interval_ns.0, session.interval_ns.1].map(|ns| (ns - origin_ns) as f64 * 1e-9),
+        interval_s: [session.interval_ns.0, session.interval_ns.1].map(|ns| (ns - origin_ns) as f64 / 1e9),
         observed: comparison.observed().clone(),
         notes,
     })
@@ -427,7 +429,6 @@ impl<'a> Session<'a> {
                 self.recording.name
             )));
         }
-        matched.check_rates(checkpoint, &mean_log_rates(comparison.observed()))?;
         let mut network = build(checkpoint, &matched.rows, &self.options.build)?;
         let shape = WindowShape::new(network.config(), network.plan().bins);
         if shape != self.shape {
