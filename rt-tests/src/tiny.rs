@@ -79,6 +79,7 @@ pub fn identity(scheme: IdentityScheme) -> IdentityConfig {
         bin_s: 0.02,
         hidden: 5,
         population: scheme == IdentityScheme::Binned,
+        components: 0,
     }
 }
 

@@ -297,6 +297,7 @@ fn identities_are_taken_in_without_allocating() {
             bin_s: 0.02,
             hidden: 16,
             population: true,
+            components: 0,
         }),
         history: with_recent_history().config.history,
         decoder: Decoder::PredictionMemory,

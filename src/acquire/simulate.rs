@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{unit_id, Interval, Recording, Series, NS_PER_S};
 
+pub mod archive;
 mod expected;
 pub mod planted;
 pub mod reach;

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::acquire::simulate::archive::ArchiveError;
 use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::data::DataError;
@@ -12,6 +13,7 @@ use crate::model::checkpoint::CheckpointError;
 use crate::model::identity::IdentityError;
 use crate::model::BuildError;
 use crate::pipeline::{PredictError, RunError};
+use crate::train::transfer::TransferError;
 use crate::train::TrainError;
 
 /// A command's failure; each is one sentence for the user.
@@ -53,12 +55,18 @@ pub enum CliError {
     /// The simulated population cannot be made.
     #[error(transparent)]
     Simulation(#[from] SimulationError),
+    /// A simulated session cannot be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A model cannot be used.
     #[error(transparent)]
     Model(#[from] PredictError),
     /// Training cannot start or go on.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Nothing can be compared.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// A run could not start.
     #[error(transparent)]
     Run(#[from] RunError),

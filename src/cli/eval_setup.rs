@@ -58,6 +58,24 @@ pub struct FileIdentity {
     pub hash: String,
 }
 
+impl FileIdentity {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn of(path: &Path) -> Result<Self, CliError> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|source| CliError::System {
+            what: format!("cannot read {name}"),
+            source,
+        })?;
+        Ok(FileIdentity {
+            hash: format!("{:016x}", fnv1a(&bytes)),
+            path: name,
+        })
+    }
+}
+
 /// Units, windows, spikes.
 pub struct Setup {
     pub recording: Recording,
@@ -205,12 +223,12 @@ impl Setup {
                     path: path.display().to_string(),
                     hash: format!("{:016x}", checkpoint.hash),
                 }),
-            recording_file: identity(args.recording())?,
+            recording_file: FileIdentity::of(args.recording())?,
             fit_files: args
                 .fit
                 .fit_on
                 .iter()
-                .map(|path| identity(path))
+                .map(|path| FileIdentity::of(path))
                 .collect::<Result<_, _>>()?,
             notes,
             recording,
@@ -432,16 +450,4 @@ fn notes(recording: &Recording, unobserved: usize, left_out: bool) -> Vec<String
         ));
     }
     notes
-}
-
-fn identity(path: &Path) -> Result<FileIdentity, CliError> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| CliError::System {
-        what: format!("cannot read {name}"),
-        source,
-    })?;
-    Ok(FileIdentity {
-        hash: format!("{:016x}", fnv1a(&bytes)),
-        path: name,
-    })
 }

@@ -29,7 +29,9 @@ pub mod run_config;
 pub mod run_model;
 pub mod run_source;
 mod signals;
+mod simulate;
 mod train;
+mod transfer;
 mod verify;
 
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ enum Command {
     Attribute(attribute::AttributeArgs),
     Decode(decode::DecodeArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Transfer(transfer::TransferArgs),
+    Simulate(simulate::SimulateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -76,6 +80,8 @@ pub fn main() -> ExitCode {
         Some(Command::Attribute(args)) => attribute::run(&args),
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
+        Some(Command::Transfer(args)) => transfer::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

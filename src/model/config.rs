@@ -76,6 +76,8 @@ pub struct IdentityConfig {
     pub hidden: usize,
     /// Whether the counts of all other units stand beside a unit's own (`binned` only).
     pub population: bool,
+    /// Components of the population that a unit's loadings are computed of; 0 for none.
+    pub components: usize,
 }
 
 /// Sizes of the network. Times in seconds. Names are those of the reference's constructor but for the memory's.
@@ -499,6 +501,7 @@ impl IdentityConfig {
             bin_s: reader.number("bin_s", 0.0)?,
             hidden: reader.size("hidden", 0)?,
             population: reader.flag("population", false)?,
+            components: reader.size("components", 0)?,
         })
     }
 
@@ -510,6 +513,7 @@ impl IdentityConfig {
             "bin_s": self.bin_s,
             "hidden": self.hidden,
             "population": self.population,
+            "components": self.components,
         })
     }
 
@@ -522,6 +526,12 @@ impl IdentityConfig {
             if !(1..=most).contains(&value) {
                 return Err(ConfigError(format!("`{key}` is {value}, expected 1 to {most}")));
             }
+        }
+        if self.components > 256 {
+            return Err(ConfigError(format!(
+                "`identity.components` is {}, expected at most 256",
+                self.components
+            )));
         }
         if !(1e-3..=10.0).contains(&self.bin_s) {
             return Err(ConfigError(format!(

@@ -8,7 +8,7 @@ use super::config::{Decoder, Feedback, IdentityScheme, ReadoutConfig};
 use super::feedback::{
     CountMlpPool, CountQuery, FeedbackEncoder, MemoryEncoder, RateWeighted, CROSS_ATTENTION_FEEDBACK_HEADS,
 };
-use super::identity::{EventPool, HistoryHeads, IdentityEncoder, Look, Mlp};
+use super::identity::{EventPool, HistoryHeads, IdentityEncoder, LoadingLayers, Look, Mlp};
 use super::layers::{CrossAttention, FeedForward, LayerNorm, NormedLinear, SelfAttention};
 use super::readout::{ReadoutHead, Task};
 use super::recent::RecentHistory;
@@ -417,6 +417,10 @@ impl<B: Backend> Loader<'_, B> {
             config: identity,
             look,
             unit: self.mlp("identity.unit"),
+            loadings: (identity.components > 0).then(|| LoadingLayers {
+                hidden: self.linear("identity.loadings"),
+                straight: self.linear("identity.straight"),
+            }),
             history,
         })
     }

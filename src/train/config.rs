@@ -80,6 +80,7 @@ fn identity_config(section: &IdentitySection) -> Result<IdentityConfig, String> 
         bin_s: section.bin_ms * 1e-3,
         hidden: section.hidden,
         population: section.population && scheme == IdentityScheme::Binned,
+        components: section.components,
     })
 }
 

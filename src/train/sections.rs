@@ -69,10 +69,26 @@ pub struct SimulateSection {
     pub units: usize,
     /// Its seed.
     pub seed: u64,
+    /// Populations that are trained on, each a session with units of its own; the seed of each further one is one more.
+    #[serde(default = "one_session")]
+    pub sessions: usize,
+    /// Further populations of which nothing is trained on: training is judged by them alone, with `[model.identity]`.
+    #[serde(default)]
+    pub held_out: usize,
+    /// Seconds at the beginning of a population held out that its units' identities and rates are taken from.
+    #[serde(default = "thirty_s")]
+    pub reference_s: f64,
     /// Seconds that are trained on.
     pub train_s: f64,
-    /// Seconds that follow, which training is judged by.
+    /// Seconds that follow, which training is judged by; with `held_out` those that follow the reference.
     pub validate_s: f64,
+}
+
+fn one_session() -> usize {
+    1
+}
+fn thirty_s() -> f64 {
+    30.0
 }
 
 /// A part of a recording, written `FROM..TO`.
@@ -248,6 +264,8 @@ pub struct IdentitySection {
     pub hidden: usize,
     /// The counts of all other units stand beside a unit's own (`binned` only).
     pub population: bool,
+    /// Components of the population on which units' loadings are computed; 0 for none.
+    pub components: usize,
     /// Shortest reference while learning, s.
     pub shortest_s: f64,
     /// Longest reference while learning, s.
@@ -264,6 +282,7 @@ impl Default for IdentitySection {
             bin_ms: 20.0,
             hidden: 64,
             population: true,
+            components: 0,
             shortest_s: 10.0,
             longest_s: 60.0,
             validation_s: 30.0,

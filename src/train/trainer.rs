@@ -115,7 +115,34 @@ impl Trainer {
         learners: Vec<Box<dyn Learner>>,
         resume: bool,
     ) -> Result<Self, TrainError> {
-        let model = model_of(&config, &set).map_err(TrainError::Config)?;
+        Self::made(config, set, data_hash, learners, resume, None)
+    }
+
+    /// Sets everything up to go on from a checkpoint, whose network is taken in place of `[model]`.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; a checkpoint of other units than those of the set.
+    pub fn from_checkpoint(
+        config: TrainConfig,
+        set: TrainingSet,
+        learners: Vec<Box<dyn Learner>>,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, TrainError> {
+        Self::made(config, set, 0, learners, false, Some(checkpoint))
+    }
+
+    fn made(
+        config: TrainConfig,
+        set: TrainingSet,
+        data_hash: u64,
+        learners: Vec<Box<dyn Learner>>,
+        resume: bool,
+        start: Option<Checkpoint>,
+    ) -> Result<Self, TrainError> {
+        let model = match &start {
+            Some(checkpoint) => checkpoint.config.clone(),
+            None => model_of(&config, &set).map_err(TrainError::Config)?,
+        };
         let written = serde_json::to_string(&config).map_err(|error| TrainError::Config(error.to_string()))?;
         let set = Arc::new(set);
         let null: Vec<f64> = set
@@ -130,12 +157,11 @@ impl Trainer {
             since_best: 0,
             config: written,
         };
-        let mut checkpoint = match &config.training.start_from {
-            Some(path) => {
-                let begin = initial(&model, set.unit_ids(), &sessions, &null, config.training.seed);
-                started_from(path, begin, &set)?
-            }
-            None => initial(&model, set.unit_ids(), &sessions, &null, config.training.seed),
+        let begin = || initial(&model, set.unit_ids(), &sessions, &null, config.training.seed);
+        let mut checkpoint = match (start, &config.training.start_from) {
+            (Some(checkpoint), _) => of_units(checkpoint, &set).map_err(TrainError::Config)?,
+            (None, Some(path)) => started_from(path, begin(), &set)?,
+            (None, None) => begin(),
         };
         checkpoint.notes.insert("seed".into(), config.training.seed.to_string());
         checkpoint.notes.insert("data_hash".into(), format!("{data_hash:016x}"));
@@ -233,6 +259,11 @@ impl Trainer {
         &self.checkpoint
     }
 
+    /// The same, when nothing more is to be learned.
+    pub fn into_checkpoint(self) -> Checkpoint {
+        self.checkpoint
+    }
+
     /// Steps taken.
     pub fn step(&self) -> u64 {
         self.progress.step
@@ -293,6 +324,17 @@ impl Trainer {
             judged_by: self.config.judged_by(),
             checkpoint: self.kept.then(|| out.join(BEST)),
         })
+    }
+
+    /// Draws the next batch and takes a step on it, writing nothing.
+    ///
+    /// # Errors
+    /// As [`Trainer::take_step`].
+    pub fn next_step(&mut self) -> Result<Event, TrainError> {
+        let batch = self.sampler.batch(self.progress.step);
+        let (seed, dropout) = (self.config.training.seed, &self.config.dropout);
+        let batch = self.preparer.step(batch, seed, dropout);
+        self.take_step(&batch)
     }
 
     /// One step on a batch.
@@ -496,15 +538,20 @@ fn started_from(path: &std::path::Path, begin: Checkpoint, set: &TrainingSet) ->
             "is of another network than [model] asks for (see `neurohorizon inspect`)".into(),
         ));
     }
+    of_units(checkpoint, set).map_err(refuse)
+}
+
+/// The checkpoint, if it knows the units of the set and no others.
+fn of_units(checkpoint: Checkpoint, set: &TrainingSet) -> Result<Checkpoint, String> {
     let known = checkpoint.unit_ids.get(1..).unwrap_or_default();
     if known != set.unit_ids() {
-        return Err(refuse(format!(
+        return Err(format!(
             "knows {} units, first {:?}; the training data has {}, first {:?}",
             known.len(),
             known.first(),
             set.unit_ids().len(),
             set.unit_ids().first()
-        )));
+        ));
     }
     Ok(checkpoint)
 }

@@ -113,6 +113,11 @@ impl Layout {
                 self.linear("identity.rate", hidden, 1, "identity.hidden, 1");
             }
         }
+        if identity.components > 0 {
+            let meaning = "identity.hidden or dim, identity.components";
+            self.linear("identity.loadings", hidden, identity.components, meaning);
+            self.linear("identity.straight", config.dim, identity.components, meaning);
+        }
         if let Some(history) = &config.history {
             let read = history.population_time_constants * history.components;
             for (part, outputs) in [
