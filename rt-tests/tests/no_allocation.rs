@@ -15,6 +15,7 @@ use neurohorizon::model::config::{Decoder, HistoryConfig, IdentityConfig, Identi
 use neurohorizon::model::factors::Projection;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
+use neurohorizon::pipeline::behaviour::Behaviour;
 use neurohorizon::pipeline::calibrate::Calibration;
 use neurohorizon::pipeline::latents::{Latents, LatentsForm};
 use neurohorizon::pipeline::network::NetworkPredictor;
@@ -195,6 +196,15 @@ fn with_recent_history() -> Checkpoint {
     Checkpoint::random(&config, 9, 1)
 }
 
+/// One that also reads behaviour out.
+fn with_readouts() -> Checkpoint {
+    let config = ModelConfig {
+        readouts: rt_tests::tiny::readouts(),
+        ..with_recent_history().config
+    };
+    Checkpoint::random(&config, 9, 1)
+}
+
 /// One of every variant.
 fn variants() -> impl Iterator<Item = (&'static str, Checkpoint)> {
     let golden = [
@@ -215,11 +225,11 @@ fn variants() -> impl Iterator<Item = (&'static str, Checkpoint)> {
     golden
         .into_iter()
         .map(load)
-        .chain([("recent_history", with_recent_history())])
+        .chain([("recent_history", with_recent_history()), ("readouts", with_readouts())])
 }
 
-/// The network with every form of its latents as outputs.
-fn with_latents(network: NetworkPredictor) -> NetworkPredictor {
+/// The network with every form of its latents, and the behaviour that it reads out, as outputs.
+fn with_outputs(network: NetworkPredictor) -> NetworkPredictor {
     let (_, dim) = network.network().latent_shape();
     let projection = Projection {
         mean: vec![0.0; dim],
@@ -231,10 +241,14 @@ fn with_latents(network: NetworkPredictor) -> NetworkPredictor {
         LatentsForm::Newest,
         LatentsForm::Projected(projection),
     ];
-    forms.into_iter().fold(network, |network, form| {
+    let network = forms.into_iter().fold(network, |network, form| {
         let latents = Latents::new(network.network(), form).unwrap();
         network.with_output(Box::new(latents))
-    })
+    });
+    let behaviour: Vec<Behaviour> = Behaviour::all(network.network()).collect();
+    behaviour
+        .into_iter()
+        .fold(network, |network, task| network.with_output(Box::new(task)))
 }
 
 /// Allocations of predictions from windows of so many spikes, and of reading the outputs beside them.
@@ -278,7 +292,7 @@ fn a_network_predicts_without_allocating() {
             };
             let ids = checkpoint.unit_ids[1..].to_vec();
             let network = NetworkPredictor::new(&checkpoint, name, &ids, &options).unwrap();
-            let mut network = with_latents(network);
+            let mut network = with_outputs(network);
             let calls = while_predicting(&mut network, &[0, 1, 40, 3_000, 7]);
             assert_eq!(calls, 0, "{name} with {threads} threads");
         }
@@ -359,7 +373,7 @@ fn a_network_on_a_gpu_predicts_without_allocating() {
             Box::new(Network::new(backend, &checkpoint, plan.clone()))
         };
         let sound = NetworkPredictor::of(&checkpoint, name, matched.clone(), on(IdleDevice::sound()), None).unwrap();
-        let mut sound = with_latents(sound);
+        let mut sound = with_outputs(sound);
         assert_eq!(while_predicting(&mut sound, &[0, 1, 40, 3_000, 7]), 0, "{name}");
 
         let options = BuildOptions {

@@ -89,6 +89,8 @@ pub struct Setup {
     pub interval_ns: (i64, i64),
     /// Indices into `unit_ids`, ascending.
     pub held_out: Vec<usize>,
+    /// The checkpoint as it is used here, and the rows of its units.
+    pub of_checkpoint: Option<(Checkpoint, Vec<usize>)>,
     pub network: Option<Box<dyn Inference>>,
     /// See [`network_hash`].
     pub network_hash: u64,
@@ -136,9 +138,9 @@ impl Setup {
         let n = units.ids.len();
         let matched = checkpoint.as_ref().zip(units.matched.as_ref());
         let traces = matched.and_then(|(checkpoint, matched)| matched.traces(checkpoint));
-        let of_checkpoint = checkpoint.as_ref().zip(units.matched.as_ref());
-        let of_checkpoint = of_checkpoint.map(|(checkpoint, matched)| matched.null_log_rates(checkpoint));
-        let (null_log_rates, null) = match of_checkpoint {
+        let rates = checkpoint.as_ref().zip(units.matched.as_ref());
+        let rates = rates.map(|(checkpoint, matched)| matched.null_log_rates(checkpoint));
+        let (null_log_rates, null) = match rates {
             Some(Some(rates)) => {
                 let null = if args.identify.is_some() {
                     "reference"
@@ -216,6 +218,7 @@ impl Setup {
             network_hash: checkpoint.as_ref().map_or(0, network_hash),
             traces,
             null,
+            of_checkpoint: checkpoint.clone().zip(units.matched.map(|matched| matched.rows)),
             checkpoint_file: checkpoint
                 .as_ref()
                 .zip(args.checkpoint())

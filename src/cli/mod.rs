@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod attribute;
+mod attribute_inputs;
 mod bench;
 mod calibrate;
 mod compute;

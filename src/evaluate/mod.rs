@@ -1,6 +1,7 @@
 //! How good predictions are, how exact, and how fast.
 //!
-//! [`attribution`] says what each modality contributed, [`behaviour`] how well behaviour was read out by [`decoding`]. [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
+//! [`attribution`] says what each modality contributed, [`gradients`] and [`input_attribution`] what each input did; [`behaviour`] how well behaviour was read
+//! out by [`decoding`]. [`forward`] predicts windows of a recording's future, [`baseline`] does so with simple models fitted on the spot;
 //! [`predictions`] holds what was predicted and what happened, [`metrics`] compares the two, [`comparison`] puts models side
 //! by side and [`report`] shows them. [`spike_trains`] draws trains from predicted rates, and [`spike_statistics`] compares them with those that were
 //! observed. [`transfer`] compares what is made of a session's first
@@ -16,6 +17,8 @@ pub mod conformance;
 pub mod cost;
 pub mod decoding;
 pub mod forward;
+pub mod gradients;
+pub mod input_attribution;
 pub mod metrics;
 pub mod oracle;
 pub mod parts;

@@ -4,6 +4,8 @@
 //! type), queries of the latents, the unit's part of the head and of the feedback encoder. What depends on the past bins
 //! only is cached while generating. Neither changes the numbers beyond the order of sums.
 
+mod inspect;
+
 use kernels::{
     Activation, Attention, Backend, BackendError, Dropout, LinearArgs, Map, Mask, Matrix, Precision, Rotary, View,
 };
@@ -22,6 +24,7 @@ use super::recent::SessionHistory;
 use super::session::{Buffers, Session};
 use super::traces::Traces;
 use super::weights::Weights;
+pub use inspect::{InputViews, Token};
 
 /// Log rates are clamped to ± this.
 pub const LOG_RATE_LIMIT: f32 = 10.0;

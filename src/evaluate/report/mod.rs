@@ -4,6 +4,7 @@ mod attribution;
 mod decoding;
 mod figures;
 mod html;
+mod inputs;
 mod plot;
 mod raster;
 mod transfer;
