@@ -21,6 +21,7 @@ use crate::evaluate::transfer::{Comparison, Transfer};
 use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::{identified, reference_of, without_encoder, IdentityError};
+use crate::model::network::LOG_RATE_LIMIT;
 use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, BuildError, BuildOptions, UnitMatch};
@@ -159,8 +160,10 @@ pub fn transfer(
         )));
     }
     let longest = session.first(*options.seconds.last().unwrap_or(&0.0))?;
-    let null = reference_of(checkpoint, &longest, session.whole(&longest))?;
-    let null = null.log_rates().iter().map(|&rate| f64::from(rate)).collect();
+    let null = log_means(&session.fit_data(&longest))
+        .into_iter()
+        .map(f64::from)
+        .collect();
     let mut observed = Observed::new(session.spikes(), shape, session.interval_ns, shape.bins, null);
     let was_observed = |start: i64| {
         let from = start + shape.history_ns;
@@ -280,12 +283,22 @@ impl<'a> Session<'a> {
         beginning(self.recording, seconds)
     }
 
-    /// From the grid's origin to the end of a beginning.
-    fn whole(&self, part: &Recording) -> Interval {
-        Interval {
-            start_ns: self.origin_ns,
-            end_ns: part.end_ns,
+    /// A beginning as simple models are fitted on it.
+    fn fit_part<'p>(&self, part: &'p Recording) -> FitPart<'p> {
+        FitPart {
+            source: Source {
+                spikes: Spikes {
+                    times_ns: &part.spike_times_ns,
+                    units: &part.spike_units,
+                },
+                observed: &part.intervals,
+            },
+            interval_ns: (self.origin_ns, part.end_ns),
         }
+    }
+
+    fn fit_data(&self, part: &Recording) -> FitData {
+        FitData::new(&[self.fit_part(part)], part.n_units(), self.shape).with_one_more_spike()
     }
 
     fn identities(
@@ -309,17 +322,7 @@ impl<'a> Session<'a> {
     ) -> Result<(), TransferError> {
         let part = self.first(seconds)?;
         let units = part.n_units();
-        let fit_part = FitPart {
-            source: Source {
-                spikes: Spikes {
-                    times_ns: &part.spike_times_ns,
-                    units: &part.spike_units,
-                },
-                observed: &part.intervals,
-            },
-            interval_ns: (self.origin_ns, part.end_ns),
-        };
-        let fit = FitData::new(&[fit_part], units, self.shape).with_one_more_spike();
+        let fit = self.fit_data(&part);
         if fit.places(0).is_empty() {
             return Err(TransferError::Asked(format!(
                 "no horizon of {:.3} s lies within the observed part of the first {seconds} s, so that the simple models have \
@@ -327,11 +330,10 @@ impl<'a> Session<'a> {
                 self.shape.horizon_ns as f64 * 1e-9
             )));
         }
-        // The network's rule, so that the null model is the mean rate of the longest beginning.
-        let rates = reference_of(self.checkpoint, &part, self.whole(&part))?;
+        let rates = log_means(&fit);
         let mut mean = Predictions::empty(MEAN_RATE, comparison.observed());
         for row in mean.log_rates.chunks_exact_mut(units.max(1)) {
-            row.copy_from_slice(rates.log_rates());
+            row.copy_from_slice(&rates);
         }
         comparison.add(MEAN_RATE, &mean, String::new());
 
@@ -354,7 +356,7 @@ impl<'a> Session<'a> {
         };
         let name = format!("{seconds} s: {GLM}");
         let mut begun = false;
-        let glm = Glm::fit(&[fit_part], units, self.shape, &options, |_, all| {
+        let glm = Glm::fit(&[self.fit_part(&part)], units, self.shape, &options, |_, all| {
             if !std::mem::replace(&mut begun, true) {
                 doing(Doing::Begins(name.clone(), all as u64));
             }
@@ -460,6 +462,12 @@ impl<'a> Session<'a> {
         let channels: Vec<usize> = (0..self.recording.n_units()).collect();
         (series.channels == channels.len()).then(|| truth::predictions(series, &channels, comparison.observed()))
     }
+}
+
+/// ln of each unit's mean, within the limit of log rates, `[N]`.
+fn log_means(fit: &FitData) -> Vec<f32> {
+    let log = |mean: &f32| mean.ln().clamp(-LOG_RATE_LIMIT, LOG_RATE_LIMIT);
+    fit.mean().iter().map(log).collect()
 }
 
 /// ln of each unit's mean count in a predicted bin, `[N]`.
