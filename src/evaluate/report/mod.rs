@@ -6,12 +6,14 @@ mod figures;
 mod html;
 mod plot;
 mod raster;
+mod reach;
 
 use super::comparison::Comparison;
 use crate::model::window::Spikes;
 pub use attribution::render_attribution;
 pub use decoding::{render_decoding, DecodedTask};
 use html::{escape, number, opening, table};
+pub use reach::render_reach;
 
 /// Of every page.
 const STYLE: &str = include_str!("style.css");
