@@ -19,10 +19,9 @@ use super::run_model::{bin_ns, build_predictor};
 use super::run_source::BuiltSource;
 use super::{print_json, CliError};
 use crate::acquire::simulate::closed_loop::{ClosedLoop, ReachPort, ReachTask};
-use crate::acquire::simulate::{SimulationConfig, STEP_NS};
+use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
 use crate::acquire::simulated::Simulated;
 use crate::acquire::Pace;
-use crate::data::unit_id;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{ReadoutConfig, ReadoutKind};
 use crate::model::UnitMatch;
@@ -111,6 +110,7 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
         )));
     }
     let task = task(args, checkpoint.as_ref())?;
+    let fit_ns = whole_steps("--fit", args.fit, [10.0, 7200.0])?;
     let config = SimulationConfig {
         n_units: args.units,
         ..SimulationConfig::default()
@@ -121,12 +121,12 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
             args.fit, args.units
         );
     }
-    let ids: Vec<String> = (0..args.units as u64).map(unit_id).collect();
+    let ids = Population::new(config.clone(), args.seed)?.unit_ids();
     let known = match &checkpoint {
         Some(checkpoint) => UnitMatch::new(checkpoint, &ids, None)?.ids,
         None => ids,
     };
-    let fitted = fit(&config, args.seed, s_to_ns("--fit", args.fit)?, bin_ns, &known)?;
+    let fitted = fit(&config, args.seed, fit_ns, bin_ns, &known)?;
     let controls = controls(checkpoint.as_ref());
     let (closed_loop, port) = ClosedLoop::new(config, args.seed, task, args.trials.into(), controls.len())?;
     let end_ns = task.longest_ns(port.plan().len());
@@ -241,6 +241,14 @@ fn readout(checkpoint: &Checkpoint) -> Option<&ReadoutConfig> {
     checkpoint.config.readouts.iter().find(fits)
 }
 
+/// A flag's seconds as whole steps of the simulation, ns.
+fn whole_steps(key: &str, seconds: f64, [least, most]: [f64; 2]) -> Result<i64, CliError> {
+    if !(least..=most).contains(&seconds) {
+        return Err(CliError::Config(format!("{key} {seconds} is not in {least}–{most} s")));
+    }
+    Ok(s_to_ns(key, seconds)? / STEP_NS * STEP_NS)
+}
+
 /// The decoders that take turns.
 fn controls(checkpoint: Option<&Checkpoint>) -> Vec<Control> {
     let decoder = |name: &str, topic: String, row: usize| Control {
@@ -261,16 +269,9 @@ fn controls(checkpoint: Option<&Checkpoint>) -> Vec<Control> {
 }
 
 fn task(args: &ReachArgs, checkpoint: Option<&Checkpoint>) -> Result<ReachTask, CliError> {
-    let whole_steps = |key: &str, seconds: f64, range: std::ops::RangeInclusive<f64>| {
-        if !range.contains(&seconds) {
-            let (least, most) = (range.start(), range.end());
-            return Err(CliError::Config(format!("{key} {seconds} is not in {least}–{most} s")));
-        }
-        Ok(s_to_ns(key, seconds)? / STEP_NS * STEP_NS)
-    };
     let task = ReachTask {
-        hold_ns: whole_steps("--hold", args.hold, 0.0..=10.0)?,
-        time_out_ns: whole_steps("--time-out", args.time_out, 0.1..=60.0)?,
+        hold_ns: whole_steps("--hold", args.hold, [0.0, 10.0])?,
+        time_out_ns: whole_steps("--time-out", args.time_out, [0.1, 60.0])?,
         ..ReachTask::default()
     };
     // Nothing is decoded before the history is whole.
