@@ -14,6 +14,14 @@ pub trait SpikeGenerator: Send {
 
     /// Goes on to time `until_ns` and gives each spike before it, in order of time, to `emit(time_ns, unit)`.
     fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32));
+
+    /// The source has started: device time `device_ns` is host time `host_ns`.
+    fn started(&mut self, _device_ns: i64, _host_ns: i64) {}
+
+    /// Whether it has come to an end of its own, before the source's.
+    fn ended(&self) -> bool {
+        false
+    }
 }
 
 impl SpikeGenerator for Population {
@@ -75,6 +83,7 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
 
     fn start(&mut self, host_ns: i64) {
         self.pacer.start(host_ns);
+        self.generator.started(self.start_ns, host_ns);
     }
 
     fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
@@ -93,7 +102,7 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
         });
         sink.spikes(chunk);
         sink.clock(due, now_ns);
-        Ok(if due >= self.end_ns {
+        Ok(if due >= self.end_ns || self.generator.ended() {
             Poll::Finished
         } else {
             Poll::Again

@@ -25,6 +25,11 @@ mod eval_setup;
 mod inspect;
 pub mod latents_option;
 mod progress;
+mod reach;
+mod reach_cursor;
+mod reach_decoders;
+mod reach_report;
+mod reach_screen;
 pub mod run;
 pub mod run_config;
 pub mod run_model;
@@ -57,6 +62,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Reach(reach::ReachArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Attribute(attribute::AttributeArgs),
@@ -76,6 +82,7 @@ const NOT_DONE: u8 = 2;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Reach(args)) => reach::run(&args),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Attribute(args)) => attribute::run(&args),

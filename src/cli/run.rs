@@ -18,7 +18,7 @@ use crate::evaluate::oracle::{score, OracleWindows};
 use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
 
 /// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
-const SIGNAL_BURST: Duration = Duration::from_millis(500);
+pub(super) const SIGNAL_BURST: Duration = Duration::from_millis(500);
 
 /// Predict while spikes come in, and publish the predictions
 ///

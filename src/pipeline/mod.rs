@@ -13,6 +13,7 @@
 
 pub mod behaviour;
 mod bin;
+pub mod bin_output;
 #[cfg(test)]
 mod bin_tests;
 pub mod calibrate;

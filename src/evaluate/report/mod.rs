@@ -7,6 +7,7 @@ mod html;
 mod inputs;
 mod plot;
 mod raster;
+mod reach;
 mod transfer;
 
 use super::comparison::Comparison;
@@ -14,6 +15,7 @@ use crate::model::window::Spikes;
 pub use attribution::render_attribution;
 pub use decoding::{render_decoding, DecodedTask};
 use html::{escape, number, opening, table};
+pub use reach::render_reach;
 pub use transfer::render_transfer;
 
 /// Of every page.
