@@ -69,7 +69,7 @@ pub struct AttributeArgs {
     gradients: GradientArgs,
     /// Write every figure as arrays for numpy.load: delta, shapley [M] and delta_by_bin [M, T], delta_by_unit [M, N],
     /// delta_by_part [M, V], each with _ci95 [..., 2]; with --gradients also by_source [S], spikes_by_time [G], times_s [G],
-    /// spikes_by_unit_and_time [N, G], by_unit [N, 4], MODALITY_by_step, MODALITY_by_channel, by_target [N, S],
+    /// spikes_by_unit_and_time [N, G], by_unit [N, 4], MODALITY_by_step, MODALITY_by_channel, by_target and influence_by_target [N, S],
     /// attention_by_source, attention_by_time [G], attention_by_unit [N, 2]; and the names along the axes
     #[arg(long, value_name = "FILE.npz")]
     npz: Option<PathBuf>,

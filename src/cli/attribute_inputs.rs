@@ -204,6 +204,11 @@ pub fn arrays(
     }
     if !inputs.by_target.is_empty() {
         Figures::new(inputs.by_target.iter().flatten()).add(&mut writer, "by_target", &[n, sources])?;
+        Figures::new(inputs.influence_by_target.iter().flatten()).add(
+            &mut writer,
+            "influence_by_target",
+            &[n, sources],
+        )?;
     }
     let attention = &inputs.attention_by_source;
     writer.add("attention_by_source", &[attention.len()], Elements::F64(attention))?;

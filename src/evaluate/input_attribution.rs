@@ -51,6 +51,8 @@ pub struct InputAttribution {
     pub by_modality: Vec<(Vec<f64>, Vec<f64>)>,
     /// What each source contributed to the prediction of each unit, per spike of that unit, `[N][sources]`; where it was asked for.
     pub by_target: Vec<Vec<Bits>>,
+    /// The same of the contributions' sizes, whether they helped or harmed: by how much a source moves a unit's prediction.
+    pub influence_by_target: Vec<Vec<Bits>>,
     /// The encoder's attention to spikes, starts and ends, and each modality, mean over heads and windows; they add up to 1.
     pub attention_by_source: Vec<f64>,
     /// The same of every head, `[H][sources]`.
@@ -129,6 +131,7 @@ pub fn attribute_inputs(
                 .map(|condition| (vec![0.0; condition.steps(history_s)], vec![0.0; condition.channels()]))
                 .collect(),
             by_target: Vec::new(),
+            influence_by_target: Vec::new(),
             attention_by_source: vec![0.0; 2 + beside],
             attention_by_head: vec![vec![0.0; 2 + beside]; config.cross_heads],
             attention_by_time: vec![0.0; groups],
@@ -262,13 +265,14 @@ impl Sums {
             .clone()
             .map(|source| figure(&|window| (windows[window].0[source], windows[window].2)))
             .collect();
-        out.by_target = targets
-            .iter()
-            .map(|target| {
-                let of_source = |source: usize| figure(&|window| (target[window].0[source], target[window].1));
+        let of_targets = |size: fn(f64) -> f64| {
+            let of_target = |target: &Vec<(Vec<f64>, f64)>| {
+                let of_source = |source: usize| figure(&|window| (size(target[window].0[source]), target[window].1));
                 sources.clone().map(of_source).collect()
-            })
-            .collect();
+            };
+            targets.iter().map(of_target).collect()
+        };
+        (out.by_target, out.influence_by_target) = (of_targets(|bits| bits), of_targets(f64::abs));
         let per_spike = 1.0 / spikes.max(1.0);
         let of_bits = [&mut out.spikes_by_time, &mut out.spikes_by_unit_and_time];
         let modalities = out

@@ -47,16 +47,18 @@ pub fn render_decoding(
             super::escape(&unit)
         ));
         page.push_str(&table(&figures(task)));
-        page.push_str("<div class=\"pair\">\n");
         if readout.kind == ReadoutKind::Regression {
             let key = task.decodings.decoders.iter().enumerate().map(|(number, (name, _))| {
                 let name = super::escape(name);
                 format!("<li class=\"m{number}\"><span></span><b>{name}</b></li>\n")
             });
             page.push_str(&format!("<ul class=\"key\">\n{}</ul>\n", key.collect::<String>()));
+        }
+        page.push_str("<div class=\"pair\">\n");
+        if readout.kind == ReadoutKind::Regression {
             for channel in 0..readout.channels() {
                 let caption = format!(
-                    "Channel {}: recorded (grey, dashed) and decoded, the first {SHOWN_S} s of the interval.",
+                    "Channel {}: recorded (thin) and decoded, the first {SHOWN_S} s of the interval.",
                     super::escape(&readout.labels[channel])
                 );
                 page.push_str(&figure(&traces(task, times_s, channel), &caption));
@@ -133,7 +135,7 @@ fn traces(task: &DecodedTask<'_>, times_s: &[f64], channel: usize) -> String {
     for (number, points) in decoded.iter().enumerate().rev() {
         plot.line(points, &format!("m{number}"));
     }
-    plot.line(&observed, "even");
+    plot.line(&observed, "observed");
     plot.finish(&label)
 }
 
