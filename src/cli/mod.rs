@@ -13,6 +13,7 @@ mod bench;
 mod calibrate;
 mod compute;
 pub mod demo;
+mod emulate;
 mod error;
 mod eval;
 mod eval_export;
@@ -25,6 +26,7 @@ pub mod latents_option;
 mod progress;
 pub mod run;
 pub mod run_config;
+pub mod run_devices;
 pub mod run_model;
 pub mod run_source;
 mod signals;
@@ -57,6 +59,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Attribute(attribute::AttributeArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Emulate(emulate::EmulateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Attribute(args)) => attribute::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
+        Some(Command::Emulate(args)) => emulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
