@@ -5,6 +5,8 @@
 
 use neurohorizon::acquire::blackrock::{self, PacketParser, Protocol, TimeUnit};
 use neurohorizon::acquire::intan::{self, SpikeParser};
+use neurohorizon::acquire::open_ephys::encode::Spike;
+use neurohorizon::acquire::open_ephys::{Form, MessageParser};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -132,4 +134,48 @@ fn blackrock_datagrams() {
         let whole = if known.is_some() { count / 4 } else { 1 };
         assert!(spikes >= u64::from(whole), "hardly a packet was whole: {spikes}");
     }
+}
+
+#[test]
+fn open_ephys_messages() {
+    let mut golden = Vec::new();
+    for form in [
+        Form::Json,
+        Form::Raw,
+        Form::LegacyJson,
+        Form::LegacyRaw,
+        Form::ZmqInterface,
+    ] {
+        let spike = Spike {
+            electrode: 3,
+            sample: 1 << 33,
+            sample_rate_hz: 30_000,
+            number: 4,
+        };
+        golden.push(spike.frames(form));
+    }
+    let parts: Vec<Vec<u8>> = golden.concat();
+    let mut fuzzer = Fuzzer::new(6, parts);
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let (mut parser, mut spikes) = (MessageParser::new(true), 0u64);
+    for case in 0..cases() {
+        // A whole message with one frame changed, or frames of several.
+        let mut frames = golden[random.random_range(0..golden.len())].clone();
+        if random.random_range(0..3) > 0 {
+            let at = random.random_range(0..frames.len());
+            frames[at] = fuzzer.next().to_vec();
+        }
+        if random.random_range(0..8) == 0 {
+            frames.push(fuzzer.next().to_vec());
+        }
+        let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        if let Some(spike) = parser.push(&frames) {
+            spikes += 1;
+            assert!(spike.sample_rate_hz.is_none_or(|hz| (1.0..=1e6).contains(&hz)));
+        }
+        let counts = parser.counts();
+        assert_eq!((counts.messages, counts.spikes), (u64::from(case) + 1, spikes));
+        assert_eq!(counts.messages, counts.spikes + counts.other + counts.malformed);
+    }
+    assert!(spikes > u64::from(cases()) / 4, "hardly a message was whole: {spikes}");
 }

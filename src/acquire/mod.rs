@@ -6,6 +6,7 @@
 
 pub mod blackrock;
 pub mod intan;
+pub mod open_ephys;
 pub mod pace;
 pub mod replay;
 pub mod simulate;

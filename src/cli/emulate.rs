@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::run_config::{ReplaySection, SimulateSection, Speed};
 use super::run_source::{build_replay, build_simulation};
 use super::CliError;
 use crate::acquire::blackrock::{self, BlackrockEmulator, BlackrockEmulatorConfig, Protocol, TimeUnit};
 use crate::acquire::intan::{self, IntanEmulator, IntanEmulatorConfig};
+use crate::acquire::open_ephys::{self, Form, OpenEphysEmulator, OpenEphysEmulatorConfig};
 use crate::acquire::wire::play::Played;
 use crate::acquire::{Pace, Source};
 use crate::data::Position;
@@ -38,6 +39,7 @@ pub struct EmulateArgs {
 enum System {
     Intan(IntanArgs),
     Blackrock(BlackrockArgs),
+    OpenEphys(OpenEphysArgs),
 }
 
 /// What is played.
@@ -92,7 +94,7 @@ struct BlackrockArgs {
     play: PlayArgs,
     /// Address to send to
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], blackrock::DATA_PORT)))]
-    to: SocketAddr,
+    send_to: SocketAddr,
     /// Layout of the packets: 3.11, 4.0 or 4.1
     #[arg(long, default_value = "4.1", value_parser = protocol)]
     protocol: Protocol,
@@ -102,6 +104,52 @@ struct BlackrockArgs {
     /// Samples of a spike's waveform
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u8).range(0..=128))]
     waveform_samples: u8,
+}
+
+/// Messages of the Open Ephys GUI's plugins; time starts when a client subscribes
+#[derive(Debug, Args)]
+struct OpenEphysArgs {
+    #[command(flatten)]
+    play: PlayArgs,
+    /// Endpoint to publish on
+    #[arg(long, default_value = open_ephys::EVENT_BROADCASTER)]
+    endpoint: String,
+    /// Which plugin, in which of its forms
+    #[arg(long, value_enum, default_value_t = MessageForm::Json)]
+    form: MessageForm,
+    /// Sampling rate, Hz
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000))]
+    sample_rate_hz: u32,
+    /// Messages kept for a slow subscriber; 0: any number
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i32).range(0..))]
+    high_water_mark: i32,
+}
+
+/// Forms of messages.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MessageForm {
+    /// Event Broadcaster, JSON
+    Json,
+    /// Event Broadcaster, raw
+    Raw,
+    /// Event Broadcaster until 2022, JSON
+    LegacyJson,
+    /// Event Broadcaster until 2022, raw
+    LegacyRaw,
+    /// ZMQ Interface
+    ZmqInterface,
+}
+
+impl MessageForm {
+    fn form(self) -> Form {
+        match self {
+            Self::Json => Form::Json,
+            Self::Raw => Form::Raw,
+            Self::LegacyJson => Form::LegacyJson,
+            Self::LegacyRaw => Form::LegacyRaw,
+            Self::ZmqInterface => Form::ZmqInterface,
+        }
+    }
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
@@ -201,6 +249,7 @@ pub fn run(args: &EmulateArgs) -> Result<ExitCode, CliError> {
     match &args.system {
         System::Intan(args) => emulate_intan(args, &stop),
         System::Blackrock(args) => emulate_blackrock(args, &stop),
+        System::OpenEphys(args) => emulate_open_ephys(args, &stop),
     }
 }
 
@@ -238,20 +287,58 @@ fn emulate_blackrock(args: &BlackrockArgs, stop: &AtomicBool) -> Result<ExitCode
     let mut source = args.play.source()?;
     let time_unit = if args.ns { TimeUnit::Ns } else { TimeUnit::Ticks };
     let emulator = BlackrockEmulator::new(BlackrockEmulatorConfig {
-        to: args.to,
+        to: args.send_to,
         protocol: args.protocol,
         time_unit,
         waveform_samples: args.waveform_samples,
     })
     .map_err(|source| CliError::System {
-        what: format!("nothing can be sent to {}", args.to),
+        what: format!("nothing can be sent to {}", args.send_to),
         source,
     })?;
-    let lines = [format!("listen = \"{}\"", args.to)];
+    let lines = [format!("listen = \"{}\"", args.send_to)];
     args.play.write_rig(source.as_ref(), "blackrock", &lines, |unit| {
         let (channel, sorted) = blackrock::encode::place_of(unit);
         format!("{channel}:{sorted}")
     })?;
-    eprintln!("{} units of {} to {}", source.unit_ids().len(), source.name(), args.to);
+    eprintln!(
+        "{} units of {} to {}",
+        source.unit_ids().len(),
+        source.name(),
+        args.send_to
+    );
     Ok(said(emulator.play(source.as_mut(), stop)?))
+}
+
+fn emulate_open_ephys(args: &OpenEphysArgs, stop: &AtomicBool) -> Result<ExitCode, CliError> {
+    let mut source = args.play.source()?;
+    let (form, endpoint) = (args.form.form(), &args.endpoint);
+    let cannot = |error: zmq::Error| CliError::Config(format!("{endpoint} cannot be published on: {error}"));
+    let emulator = OpenEphysEmulator::bind(OpenEphysEmulatorConfig {
+        endpoint: endpoint.clone(),
+        form,
+        sample_rate_hz: args.sample_rate_hz,
+        high_water_mark: args.high_water_mark,
+    })
+    .map_err(cannot)?;
+    let endpoint = emulator.endpoint().map_err(cannot)?;
+    let lines = [
+        format!("endpoint = {}", toml::Value::String(endpoint.clone())),
+        format!("sample_rate_hz = {}", args.sample_rate_hz),
+    ];
+    args.play.write_rig(source.as_ref(), "open_ephys", &lines, |unit| {
+        format!("{}:1", open_ephys::encode::electrode_of(unit, form))
+    })?;
+    eprintln!("{} units of {} on {endpoint}", source.unit_ids().len(), source.name());
+    Ok(said(emulator.play(source.as_mut(), stop)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_line_is_well_formed() {
+        crate::cli::Cli::command().debug_assert();
+    }
 }

@@ -300,18 +300,18 @@ struct Printed<'a> {
     #[serde(flatten)]
     summary: &'a RunSummary,
     #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<WireReport>,
+    source: Option<WireReport>,
 }
 
-fn print(summary: &RunSummary, device: Option<WireReport>, json: bool) {
+fn print(summary: &RunSummary, source: Option<WireReport>, json: bool) {
     if json {
         // A summary has no map with keys that are not strings, the only thing that JSON refuses.
-        let printed = Printed { summary, device };
+        let printed = Printed { summary, source };
         say!("{}", serde_json::to_string(&printed).unwrap_or_default());
     } else {
         say!("{summary}");
-        if let Some(device) = device {
-            say!("device       {device}");
+        if let Some(source) = source {
+            say!("source       {source}");
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
 
 use super::latents_option::LatentsOption;
-use super::run_devices::{BlackrockSection, IntanSection};
+use super::run_devices::{BlackrockSection, IntanSection, OpenEphysSection};
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
@@ -24,6 +24,8 @@ pub struct RunFile {
     pub intan: Option<IntanSection>,
     /// Spikes from a Blackrock device.
     pub blackrock: Option<BlackrockSection>,
+    /// Spikes from the Open Ephys GUI.
+    pub open_ephys: Option<OpenEphysSection>,
     /// What predicts.
     #[serde(default)]
     pub model: ModelSection,
@@ -308,7 +310,7 @@ pub fn s_to_ns(key: &str, s: f64) -> Result<i64, CliError> {
 
 impl RunFile {
     /// Tables that may describe a source.
-    pub const SOURCES: &str = "[replay], [simulate], [intan] and [blackrock]";
+    pub const SOURCES: &str = "[replay], [simulate], [intan], [blackrock] and [open_ephys]";
 
     /// Number of sources.
     pub fn sources(&self) -> usize {
@@ -317,6 +319,7 @@ impl RunFile {
             self.simulate.is_some(),
             self.intan.is_some(),
             self.blackrock.is_some(),
+            self.open_ephys.is_some(),
         ];
         sources.into_iter().filter(|&there| there).count()
     }
@@ -324,7 +327,7 @@ impl RunFile {
     /// Leaves every source out.
     pub fn clear_sources(&mut self) {
         (self.replay, self.simulate) = (None, None);
-        (self.intan, self.blackrock) = (None, None);
+        (self.intan, self.blackrock, self.open_ephys) = (None, None, None);
     }
 
     /// Reads a configuration.
@@ -398,7 +401,13 @@ mod tests {
 
     #[test]
     fn the_shipped_configurations_are_read() {
-        for name in ["replay.toml", "simulate.toml", "intan.toml", "blackrock.toml"] {
+        for name in [
+            "replay.toml",
+            "simulate.toml",
+            "intan.toml",
+            "blackrock.toml",
+            "open_ephys.toml",
+        ] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
             let file = RunFile::read(&path).unwrap();
             assert_eq!(file.sources(), 1, "{name}");

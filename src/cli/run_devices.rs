@@ -10,6 +10,7 @@ use super::run_source::BuiltSource;
 use super::CliError;
 use crate::acquire::blackrock::{Blackrock, BlackrockConfig, Protocol, TimeUnit, DATA_PORT};
 use crate::acquire::intan::{Intan, IntanConfig, SPIKE_PORT};
+use crate::acquire::open_ephys::{OpenEphys, OpenEphysConfig, EVENT_BROADCASTER};
 use crate::acquire::wire::{ClockConfig, WireCounters};
 use crate::acquire::{Pace, Source};
 
@@ -77,6 +78,46 @@ impl Default for BlackrockSection {
             time_unit: None,
             units: Vec::new(),
             lateness_ms: 5.0,
+            speed: 1.0,
+            duration_s: None,
+            assumed_rate_hz: ASSUMED_RATE_HZ,
+        }
+    }
+}
+
+/// `[open_ephys]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenEphysSection {
+    /// Endpoint of the Event Broadcaster or the ZMQ Interface.
+    pub endpoint: String,
+    /// The stream whose spikes are taken; without it that of the first spike.
+    pub stream: Option<String>,
+    /// Sampling rate, Hz, where messages do not say so.
+    pub sample_rate_hz: u32,
+    /// Take in the ZMQ Interface's continuous data too, so that missing messages are counted.
+    pub every_message: bool,
+    /// The units: `ELECTRODE:UNIT`, `ELECTRODE:UNIT=ID` or `FIRST..LAST:UNIT`.
+    pub units: Vec<String>,
+    /// How much later than the quickest spikes others may come, ms.
+    pub lateness_ms: f64,
+    /// Device seconds a host second: 1 for a device.
+    pub speed: f64,
+    /// Seconds to run; without it until the run is stopped.
+    pub duration_s: Option<f64>,
+    /// Every unit's mean rate where nothing is known of it, Hz.
+    pub assumed_rate_hz: f64,
+}
+
+impl Default for OpenEphysSection {
+    fn default() -> Self {
+        Self {
+            endpoint: EVENT_BROADCASTER.into(),
+            stream: None,
+            sample_rate_hz: 30_000,
+            every_message: false,
+            units: Vec::new(),
+            lateness_ms: 50.0,
             speed: 1.0,
             duration_s: None,
             assumed_rate_hz: ASSUMED_RATE_HZ,
@@ -187,6 +228,30 @@ pub fn build_blackrock(section: &BlackrockSection, bin_ns: i64) -> Result<BuiltS
     common.built(source, counters, bin_ns)
 }
 
+/// The source that an `[open_ephys]` table describes.
+///
+/// # Errors
+/// Where a number is out of its range, or the unit list or the endpoint cannot be used.
+pub fn build_open_ephys(section: &OpenEphysSection, bin_ns: i64) -> Result<BuiltSource, CliError> {
+    let common = Common {
+        table: "open_ephys",
+        lateness_ms: section.lateness_ms,
+        speed: section.speed,
+        duration_s: section.duration_s,
+        assumed_rate_hz: section.assumed_rate_hz,
+    };
+    let source = OpenEphys::new(&OpenEphysConfig {
+        endpoint: section.endpoint.clone(),
+        stream: section.stream.clone(),
+        sample_rate_hz: section.sample_rate_hz,
+        every_message: section.every_message,
+        units: section.units.clone(),
+        clock: common.clock()?,
+    })?;
+    let counters = source.counters();
+    common.built(source, counters, bin_ns)
+}
+
 /// Puts `--speed` and `--duration` in place of what the table of a device says, where there is one.
 ///
 /// # Errors
@@ -194,7 +259,11 @@ pub fn build_blackrock(section: &BlackrockSection, bin_ns: i64) -> Result<BuiltS
 pub fn apply_flags(file: &mut RunFile, speed: Option<Pace>, duration_s: Option<f64>) -> Result<(), CliError> {
     let intan = file.intan.as_mut().map(|own| (&mut own.speed, &mut own.duration_s));
     let blackrock = file.blackrock.as_mut().map(|own| (&mut own.speed, &mut own.duration_s));
-    let Some((own_speed, own_duration_s)) = intan.or(blackrock) else {
+    let open_ephys = file
+        .open_ephys
+        .as_mut()
+        .map(|own| (&mut own.speed, &mut own.duration_s));
+    let Some((own_speed, own_duration_s)) = intan.or(blackrock).or(open_ephys) else {
         return Ok(());
     };
     match speed {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection};
-use super::run_devices::{build_blackrock, build_intan};
+use super::run_devices::{build_blackrock, build_intan, build_open_ephys};
 use super::CliError;
 use crate::acquire::replay::{RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
@@ -40,6 +40,8 @@ pub fn build_source(file: &RunFile, bin_ns: i64) -> Result<BuiltSource, CliError
         build_intan(intan, bin_ns)
     } else if let Some(blackrock) = &file.blackrock {
         build_blackrock(blackrock, bin_ns)
+    } else if let Some(open_ephys) = &file.open_ephys {
+        build_open_ephys(open_ephys, bin_ns)
     } else {
         Err(CliError::Config("there is no source of spikes".into()))
     }

@@ -124,6 +124,26 @@ fn what_is_cut_short_loses_its_last_packet_only() {
 }
 
 #[test]
+fn a_corrupted_byte_costs_at_most_its_datagram() {
+    for (golden, protocol) in [(&SPIKE_311[..], V311), (&SPIKE_400, V400), (&SPIKE_410, V410)] {
+        for at in 0..golden.len() {
+            for value in [0x00, 0x01, 0x7F, 0x80, 0xFF] {
+                let mut parser = PacketParser::new(Some(protocol), Some(TimeUnit::Ns));
+                let mut broken = golden.repeat(2);
+                broken[at] = value;
+                assert!(parse(&mut parser, &broken).len() <= 2);
+                let next = parse(&mut parser, golden);
+                assert_eq!(
+                    (next.len(), next[0].channel, next[0].unit),
+                    (1, 17, 2),
+                    "{protocol:?}, byte {at}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn datagrams_that_come_twice_are_read_twice() {
     let mut parser = PacketParser::new(None, None);
     assert_eq!(parse(&mut parser, &SPIKE_410).len(), 1);
@@ -181,7 +201,7 @@ fn monitor(sent: u32, number: u32) -> Vec<u8> {
 #[test]
 fn lost_packets_are_a_running_balance() {
     let mut parser = PacketParser::new(Some(V410), Some(TimeUnit::Ns));
-    let mut spikes = |parser: &mut PacketParser, count: usize| {
+    let spikes = |parser: &mut PacketParser, count: usize| {
         (0..count).for_each(|_| assert_eq!(parse(parser, &SPIKE_410).len(), 1));
     };
     parse(&mut parser, &monitor(999, 7));

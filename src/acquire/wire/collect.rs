@@ -70,18 +70,24 @@ impl Collector {
     /// The device has been reached.
     pub fn connected(&mut self, now_ns: i64) {
         add(&self.counters.connections, 1);
-        if let Some(since) = self.away_since_ns.take() {
-            add(
-                &self.counters.away_ms,
-                (now_ns.saturating_sub(since).max(0) / 1_000_000) as u64,
-            );
-        }
+        self.count_away(now_ns);
+        self.away_since_ns = None;
         self.clock.fresh();
+    }
+
+    /// Counts the whole milliseconds without the device that have not been counted yet.
+    fn count_away(&mut self, now_ns: i64) {
+        if let Some(since_ns) = &mut self.away_since_ns {
+            let passed_ms = now_ns.saturating_sub(*since_ns).max(0) / 1_000_000;
+            *since_ns += passed_ms * 1_000_000;
+            add(&self.counters.away_ms, passed_ms as u64);
+        }
     }
 
     /// The device has been lost.
     pub fn lost(&mut self, now_ns: i64) {
         add(&self.counters.disconnections, 1);
+        self.count_away(now_ns);
         self.away_since_ns = Some(now_ns);
     }
 
@@ -121,6 +127,7 @@ impl Collector {
     /// was the end.
     pub fn flush(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Poll {
         self.hand_on(sink);
+        self.count_away(now_ns);
         if now_ns >= self.marked_host_ns.saturating_add(MARKER_NS) {
             self.marked_host_ns = now_ns;
             let reached_ns = self.clock.reached(now_ns);

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -13,6 +14,9 @@ const FIRST_BACK_OFF_NS: i64 = 50_000_000;
 const LONGEST_BACK_OFF_NS: i64 = 400_000_000;
 /// An attempt that nobody answers is given up after this, ns.
 const CONNECT_PATIENCE_NS: i64 = 2_000_000_000;
+/// A silent connection is asked whether it is still there after this, and as often again; then it is lost.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_PROBES: u32 = 3;
 
 #[derive(Debug)]
 enum State {
@@ -102,6 +106,11 @@ impl TcpLink {
         };
         let socket = socket(family, SocketType::STREAM, Some(ipproto::TCP))?;
         rustix::io::ioctl_fionbio(&socket, true)?;
+        // A machine that vanishes sends no end: its silence must not look like that of the units.
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE)?;
+        sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE)?;
+        sockopt::set_tcp_keepcnt(&socket, KEEP_ALIVE_PROBES)?;
         match connect(&socket, &self.address) {
             Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
             Err(error) => Err(error),
@@ -152,7 +161,7 @@ impl TcpLink {
     pub fn wait(&self, most_ns: i64) {
         match &self.state {
             State::Connected(stream) => wait_readable(stream.as_fd(), most_ns),
-            _ => std::thread::sleep(std::time::Duration::from_nanos(most_ns.max(0) as u64)),
+            _ => std::thread::sleep(Duration::from_nanos(most_ns.max(0) as u64)),
         }
     }
 }
