@@ -1,4 +1,4 @@
-//! The decode thread allocates nothing between its first and its last prediction.
+//! The decode thread allocates nothing between its first and its last prediction, nor does a source of a device.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::Precision;
+use neurohorizon::acquire::blackrock::{self, Blackrock, BlackrockConfig, Protocol, TimeUnit};
+use neurohorizon::acquire::intan::{self, Intan, IntanConfig};
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
-use neurohorizon::acquire::Pace;
+use neurohorizon::acquire::wire::ClockConfig;
+use neurohorizon::acquire::{EventSink, Pace, Source, SpikeEvent};
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::config::{Decoder, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
 use neurohorizon::model::factors::Projection;
@@ -390,5 +393,92 @@ fn a_network_on_a_gpu_predicts_without_allocating() {
         assert!(breaking.device_failure().is_some());
         assert!(calls <= MOST_OF_A_TEXT, "{name}: {calls} allocations");
         assert_eq!(while_predicting(&mut breaking, &[0, 1, 40, 3_000, 7]), 0, "{name}");
+    }
+}
+
+/// A sink that keeps nothing but a count.
+#[derive(Default)]
+struct Counted(u64);
+
+impl EventSink for Counted {
+    fn spikes(&mut self, spikes: &[SpikeEvent]) {
+        self.0 += spikes.len() as u64;
+    }
+    fn clock(&mut self, _device_ns: i64, _host_ns: i64) {}
+}
+
+/// Polls until `spikes` have come, and says how often that allocated.
+fn while_taking(source: &mut dyn Source, spikes: u64) -> u64 {
+    let mut sink = Counted::default();
+    let before = CALLS.with(Cell::get);
+    let mut now = 0;
+    while sink.0 < spikes {
+        now += MS;
+        source.poll(now, &mut sink).unwrap();
+        assert!(now < 60_000 * MS, "{} of {spikes} spikes have come", sink.0);
+    }
+    CALLS.with(Cell::get) - before
+}
+
+/// From the socket to the ring: connecting, reading, skipping what is broken, placing and counting.
+#[test]
+fn sources_of_devices_take_spikes_without_allocating() {
+    const SPIKES: u32 = 500;
+    let units = vec![
+        "A-000..A-127:1".to_string(),
+        "1..128:1".into(),
+        "Electrode 1..Electrode 128:1".into(),
+    ];
+    let clock = ClockConfig {
+        speed: 1.0,
+        lateness_ns: 0,
+        end_ns: None,
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut bytes = Vec::new();
+    for spike in 0..SPIKES {
+        intan::encode::spike(
+            &mut bytes,
+            intan::encode::channel_name(spike % 200),
+            spike,
+            intan::encode::SpikeId::Unit(1),
+        );
+        bytes.extend(b"?!");
+    }
+    let config = IntanConfig {
+        address: listener.local_addr().unwrap(),
+        sample_rate_hz: 30_000,
+        units: units.clone(),
+        clock,
+    };
+    let mut source = Intan::new(&config).unwrap();
+    source.start(0);
+    let client = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        std::io::Write::write_all(&mut stream, &bytes).unwrap();
+        stream
+    });
+    assert_eq!(while_taking(&mut source, SPIKES.into()), 0, "Intan");
+    client.join().unwrap();
+
+    let config = BlackrockConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        protocol: None,
+        time_unit: Some(TimeUnit::Ticks),
+        units: units.clone(),
+        clock,
+    };
+    let mut source = Blackrock::new(&config).unwrap();
+    source.start(0);
+    let device = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for spike in 0..SPIKES {
+        let mut datagram = Vec::new();
+        let channel = (spike % 200 + 1) as u16;
+        blackrock::encode::spike(&mut datagram, Protocol::V410, spike.into(), channel, 1, 0);
+        device.send_to(&datagram, source.address().unwrap()).unwrap();
+        device.send_to(b"?", source.address().unwrap()).unwrap();
+        if spike % 50 == 49 {
+            assert_eq!(while_taking(&mut source, 50), 0, "Blackrock");
+        }
     }
 }

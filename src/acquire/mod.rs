@@ -1,13 +1,17 @@
-//! Sources of spikes, one file a system, each behind the trait [`Source`].
+//! Sources of spikes, one file or folder a system, each behind the trait [`Source`].
 //!
 //! A source runs on a thread of its own and pushes [`SpikeEvent`]s into a ring. Time is the *device clock*: nanoseconds
 //! in the source's own time. Clock markers travel in the same stream as the spikes, so that a bin can close without a
 //! spike: silence is data.
 
+pub mod blackrock;
+pub mod intan;
+pub mod open_ephys;
 pub mod pace;
 pub mod replay;
 pub mod simulate;
 pub mod simulated;
+pub mod wire;
 
 use bytemuck::{Pod, Zeroable};
 use thiserror::Error;

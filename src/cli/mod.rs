@@ -15,6 +15,7 @@ mod calibrate;
 mod compute;
 mod decode;
 pub mod demo;
+mod emulate;
 mod error;
 mod eval;
 mod eval_export;
@@ -32,6 +33,7 @@ mod reach_report;
 mod reach_screen;
 pub mod run;
 pub mod run_config;
+pub mod run_devices;
 pub mod run_model;
 pub mod run_source;
 mod signals;
@@ -70,6 +72,7 @@ enum Command {
     Calibrate(calibrate::CalibrateArgs),
     Transfer(transfer::TransferArgs),
     Simulate(simulate::SimulateArgs),
+    Emulate(emulate::EmulateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Transfer(args)) => transfer::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Emulate(args)) => emulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

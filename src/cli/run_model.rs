@@ -122,7 +122,8 @@ fn network(
     }
     compute.tell();
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
-    if !section.trust_units && calibration.is_none() {
+    // A device's rates are not known before the run.
+    if !section.trust_units && calibration.is_none() && source.counters.is_none() {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
         let known: Vec<f64> = known
             .filter(|(_, unit)| unit.is_some())
