@@ -11,6 +11,10 @@ pub const MAGIC: [u8; 4] = *b"NHSP";
 pub const VERSION: u16 = 2;
 /// [`PacketHeader::kind`] of a packet of spikes and samples.
 pub const KIND_DATA: u16 = 1;
+/// Kind of a [`ClockRequest`](crate::ClockRequest).
+pub const KIND_CLOCK_REQUEST: u16 = 2;
+/// Kind of a [`ClockReply`](crate::ClockReply).
+pub const KIND_CLOCK_REPLY: u16 = 3;
 /// Length of a data packet's header in bytes.
 pub const HEADER_LEN: usize = size_of::<PacketHeader>();
 /// Length of a spike in bytes.

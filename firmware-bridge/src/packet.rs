@@ -32,8 +32,15 @@ pub enum PacketError {
         /// Bytes given.
         length: usize,
     },
+    /// More bytes than a packet of this kind has.
+    TooLong {
+        /// Bytes given.
+        length: usize,
+    },
     /// A sample of a kind that version 2 does not have.
     SampleKind(u8),
+    /// A packet of one device more than a link is made for.
+    Device(u32),
     /// A tick rate of zero: ticks cannot be turned into time.
     TickRate,
 }
@@ -54,7 +61,12 @@ impl fmt::Display for PacketError {
                 f,
                 "a packet announces {spikes} spikes and {samples} samples, but {length} bytes are not as many"
             ),
+            Self::TooLong { length } => write!(f, "{length} bytes are too many for a packet of this kind"),
             Self::SampleKind(kind) => write!(f, "a packet holds a sample of the unknown kind {kind}"),
+            Self::Device(id) => write!(
+                f,
+                "a packet comes from device {id}, one more than this link is made for"
+            ),
             Self::TickRate => write!(f, "a packet has a tick rate of 0 Hz"),
         }
     }

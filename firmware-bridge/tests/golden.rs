@@ -1,6 +1,9 @@
 //! The bytes of `FORMAT.md`, read and written. The checksum there was computed with Python's `zlib.crc32`.
 
-use firmware_bridge::{decode, Device, PacketBuilder, PacketError, PacketView, SampleKind, SpikeRecord};
+use firmware_bridge::{
+    decode, encode_frame, ClockReply, ClockRequest, Device, Message, PacketBuilder, PacketError, PacketView,
+    SampleKind, SpikeRecord, StreamDecoder,
+};
 
 /// The bytes of the example under this heading of the specification: what stands left of the bars.
 fn example(heading: &str) -> Vec<u8> {
@@ -15,8 +18,14 @@ fn example(heading: &str) -> Vec<u8> {
         .collect()
 }
 
+const DEVICE: Device = Device {
+    id: 0x0102_0304,
+    boot: 0xDEAD_BEEF,
+    tick_rate_hz: 30_000,
+};
+
 fn data() -> Vec<u8> {
-    let bytes = example("### Example");
+    let bytes = example("### Example of a data packet");
     assert_eq!(bytes.len(), 92);
     bytes
 }
@@ -69,11 +78,7 @@ fn the_example_is_read_at_every_alignment() {
 #[test]
 fn the_example_is_written() {
     let golden = data();
-    let mut builder = PacketBuilder::<2, 24>::new(Device {
-        id: 0x0102_0304,
-        boot: 0xDEAD_BEEF,
-        tick_rate_hz: 30_000,
-    });
+    let mut builder = PacketBuilder::<2, 24>::new(DEVICE);
     let mut bytes = [0; 92];
     for _ in 0..5 {
         builder.finish(&mut bytes).unwrap();
@@ -174,4 +179,55 @@ fn version_1_is_refused_by_name() {
     let error = decode(&bytes).unwrap_err();
     assert_eq!(error, PacketError::Version(1));
     assert_eq!(error.to_string(), "a packet has version 1, but version 2 is read");
+}
+
+#[test]
+fn the_clock_examples_are_read_and_written() {
+    let (request_bytes, reply_bytes) = (
+        example("### Example of a clock request"),
+        example("### Example of a clock reply"),
+    );
+    let request = ClockRequest::new(0x0102_0304, 42, 1_000_000_000);
+    assert_eq!(request.to_bytes()[..], request_bytes[..]);
+    assert_eq!(Message::decode(&request_bytes), Ok(Message::ClockRequest(request)));
+    let reply = ClockReply::new(&request, DEVICE, 1_000_000, 1_000_003);
+    assert_eq!(reply.to_bytes()[..], reply_bytes[..]);
+    assert_eq!(Message::decode(&reply_bytes), Ok(Message::ClockReply(reply)));
+    assert_eq!((reply.exchange, reply.t1_ns), (42, 1_000_000_000));
+
+    assert_eq!(ClockRequest::from_bytes(&reply_bytes), Err(PacketError::Kind(3)));
+    assert_eq!(ClockReply::from_bytes(&data()), Err(PacketError::Kind(1)));
+    assert_eq!(decode(&request_bytes), Err(PacketError::Kind(2)));
+    for length in 0..28 {
+        assert_eq!(
+            ClockRequest::from_bytes(&request_bytes[..length]),
+            Err(PacketError::Truncated { length })
+        );
+    }
+    let longer = resealed([&request_bytes[..], &[0; 8]].concat());
+    assert_eq!(
+        ClockRequest::from_bytes(&longer),
+        Err(PacketError::TooLong { length: 36 })
+    );
+    let mut no_rate = reply_bytes.clone();
+    no_rate[20..24].fill(0);
+    assert_eq!(ClockReply::from_bytes(&resealed(no_rate)), Err(PacketError::TickRate));
+}
+
+#[test]
+fn the_frame_example_is_read_and_written() {
+    let (request, frame) = (
+        example("### Example of a clock request"),
+        example("### Example of a frame"),
+    );
+    let mut out = [0; 30];
+    assert_eq!(encode_frame(&request, &mut out), Ok(30));
+    assert_eq!(out[..], frame[..]);
+    let mut decoder = StreamDecoder::<30, 1>::default();
+    let mut read = Vec::new();
+    decoder.feed(&frame, |received| match received.message {
+        Message::ClockRequest(request) => read.push(request),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(read, [ClockRequest::from_bytes(&request).unwrap()]);
 }
