@@ -159,12 +159,12 @@ impl<const SPIKES: usize, const SAMPLE_BYTES: usize> PacketBuilder<SPIKES, SAMPL
         HEADER_LEN + self.spikes.len() * SPIKE_LEN + self.sample_bytes.len() + TRAILER_LEN
     }
 
-    /// Writes the packet to the start of `bytes`, returns its length and begins the next. A packet that nothing opened
-    /// counts from where the last one did.
+    /// Writes the packet to the start of `bytes` and returns its length. A packet that nothing opened counts from where
+    /// the last one did. Follow it by [`PacketBuilder::sent`] or [`PacketBuilder::discard`].
     ///
     /// # Errors
-    /// [`TooShort`] where `bytes` cannot hold it; nothing is lost then.
-    pub fn finish(&mut self, bytes: &mut [u8]) -> Result<usize, TooShort> {
+    /// [`TooShort`] where `bytes` cannot hold it.
+    pub fn write(&self, bytes: &mut [u8]) -> Result<usize, TooShort> {
         let needed = self.packet_len();
         let Some(out) = bytes.get_mut(..needed) else {
             return Err(TooShort { needed });
@@ -189,12 +189,36 @@ impl<const SPIKES: usize, const SAMPLE_BYTES: usize> PacketBuilder<SPIKES, SAMPL
         spikes.copy_from_slice(bytemuck::cast_slice(&self.spikes));
         samples.copy_from_slice(&self.sample_bytes);
         trailer.copy_from_slice(&checksum(body));
+        Ok(needed)
+    }
+
+    /// Begins the next packet: this one has been sent.
+    pub fn sent(&mut self) {
         self.sequence += 1;
+        self.clear();
+    }
+
+    /// Begins the packet anew: it could not be sent, and its events are counted as lost.
+    pub fn discard(&mut self) {
+        self.overflow += self.spikes.len() as u64 + u64::from(self.samples);
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.open = false;
         self.spikes.clear();
         self.samples = 0;
         self.sample_bytes.clear();
-        Ok(needed)
+    }
+
+    /// [`PacketBuilder::write`] and [`PacketBuilder::sent`] in one, for links that take everything.
+    ///
+    /// # Errors
+    /// [`TooShort`] where `bytes` cannot hold it; nothing is lost then.
+    pub fn finish(&mut self, bytes: &mut [u8]) -> Result<usize, TooShort> {
+        let length = self.write(bytes)?;
+        self.sent();
+        Ok(length)
     }
 }
 
@@ -303,5 +327,20 @@ mod tests {
         builder.push(1, spike(0));
         assert_eq!(builder.finish(&mut [0; 59]), Err(TooShort { needed: 60 }));
         assert_eq!(builder.finish(&mut [0; 60]), Ok(60));
+    }
+
+    #[test]
+    fn a_packet_that_could_not_be_sent_leaves_no_gap_but_is_counted() {
+        let mut builder = PacketBuilder::<2, 12>::new(DEVICE);
+        builder.push(1, spike(0));
+        builder.push_sample(1, SampleKind::Behaviour, 0, &[1.0]);
+        let mut bytes = [0; 128];
+        builder.write(&mut bytes).unwrap();
+        builder.discard();
+        builder.begin(9);
+        let length = builder.finish(&mut bytes).unwrap();
+        let header = *decode(&bytes[..length]).unwrap().header();
+        assert_eq!((header.sequence, header.first_tick, header.overflow), (0, 9, 2));
+        assert_eq!((header.spikes, header.samples), (0, 0));
     }
 }
