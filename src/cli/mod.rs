@@ -27,6 +27,7 @@ pub mod run;
 pub mod run_config;
 pub mod run_model;
 pub mod run_source;
+mod save_identities;
 mod signals;
 mod train;
 mod verify;
