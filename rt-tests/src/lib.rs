@@ -3,6 +3,8 @@
 pub mod breaking;
 pub mod idle;
 pub mod pickler;
+pub mod recorded;
+pub mod subscriber;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};

@@ -10,11 +10,14 @@ use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::Precision;
 use neurohorizon::acquire::blackrock::{self, Blackrock, BlackrockConfig, Protocol, TimeUnit};
 use neurohorizon::acquire::intan::{self, Intan, IntanConfig};
-use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
+use neurohorizon::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use neurohorizon::acquire::wire::ClockConfig;
-use neurohorizon::acquire::{EventSink, Pace, Source, SpikeEvent};
+use neurohorizon::acquire::{EventSink, Pace, SampledSeries, Source, SpikeEvent};
 use neurohorizon::model::checkpoint::Checkpoint;
-use neurohorizon::model::config::{Decoder, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
+use neurohorizon::model::conditions::Tokens;
+use neurohorizon::model::config::{
+    ConditionConfig, ConditionKind, Decoder, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig,
+};
 use neurohorizon::model::factors::Projection;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
@@ -68,6 +71,9 @@ static ALLOCATOR: Counting = Counting;
 /// Runs on the decode thread, and so sees that thread's count.
 struct Watch {
     units: Vec<String>,
+    /// Its modalities: what the decode thread keeps of them for it.
+    network: ModelConfig,
+    shown: usize,
     first: Option<u64>,
     calls: u64,
     since_first: Arc<AtomicU64>,
@@ -97,7 +103,15 @@ impl Predictor for Watch {
         // Fewer than a window holds, so that the oldest are pushed out too.
         3_000
     }
+    fn network_config(&self) -> Option<&ModelConfig> {
+        Some(&self.network)
+    }
+    fn show(&mut self, modalities: &[Tokens]) {
+        self.shown = modalities.iter().map(Tokens::len).sum();
+    }
     fn predict(&mut self, _times_s: &[f64], _units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        // 50 steps of 10 ms, 5 of 100 ms.
+        assert_eq!(self.shown, 55);
         let now = CALLS.with(Cell::get);
         let first = *self.first.get_or_insert(now);
         self.since_first.store(now - first, Relaxed);
@@ -126,6 +140,37 @@ impl Predictor for Watch {
     }
 }
 
+/// Samples of ones, a step apart.
+fn series(name: &str, channels: usize, samples: i64, step_ns: i64) -> RecordedSeries {
+    RecordedSeries {
+        series: SampledSeries {
+            name: name.into(),
+            unit: String::new(),
+            channels,
+        },
+        times_ns: (0..samples).map(|sample| sample * step_ns).collect(),
+        values: vec![1.0; samples as usize * channels].into(),
+    }
+}
+
+/// 500 ms of history, of which two modalities are shown.
+fn network_that_sees_two() -> ModelConfig {
+    let condition = |series: &str, kind, channels: usize, step_s| ConditionConfig {
+        series: series.into(),
+        kind,
+        step_s,
+        mean: vec![0.0; channels],
+        deviation: vec![1.0; channels],
+    };
+    ModelConfig {
+        conditions: vec![
+            condition("hand", ConditionKind::Behaviour, 2, 0.01),
+            condition("image", ConditionKind::Stimulus, 5, 0.1),
+        ],
+        ..ModelConfig::default()
+    }
+}
+
 fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
     // 10 000 spikes a second, one unit in four unknown to the model.
     let n = seconds * 10_000;
@@ -136,9 +181,17 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         unit_ids: ids(64).into(),
     };
     let source = Replay::new("test", spikes, 0, seconds * 1_000 * MS, pace, MS).unwrap();
+    let source = source.with_series(vec![
+        series("hand", 2, seconds * 1_000, MS),
+        series("image", 5, seconds * 3, 333 * MS),
+        series("unknown to the network", 1, seconds * 10, 100 * MS),
+    ]);
+    let source = source.unwrap();
     let (since_first, predictions) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let watch = Watch {
         units: ids(48),
+        network: network_that_sees_two(),
+        shown: 0,
         first: None,
         calls: 0,
         since_first: since_first.clone(),
@@ -167,6 +220,17 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
     assert!(
         summary.imbalances.is_empty() && summary.spikes.pushed_out > 0,
         "{summary}"
+    );
+    let [hand, image] = &summary.modalities[..] else {
+        panic!("{summary}")
+    };
+    assert_eq!(
+        (hand.in_time, hand.silent, image.silent),
+        (seconds as u64 * 1_000, 0, 0)
+    );
+    assert_eq!(
+        (hand.lost(), image.lost(), summary.unknown_samples),
+        (0, 0, seconds as u64 * 10)
     );
     assert!(summary.outputs[1].stand_ins > summary.outputs[0].stand_ins, "{summary}");
     (since_first.load(Relaxed), predictions.load(Relaxed))
@@ -404,6 +468,7 @@ impl EventSink for Counted {
     fn spikes(&mut self, spikes: &[SpikeEvent]) {
         self.0 += spikes.len() as u64;
     }
+    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
     fn clock(&mut self, _device_ns: i64, _host_ns: i64) {}
 }
 

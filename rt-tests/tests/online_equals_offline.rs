@@ -2,8 +2,12 @@
 
 use std::process::Command;
 
+use neurohorizon::data::arrays::{ArrayFile, ArrayWriter, Elements};
 use neurohorizon::model::checkpoint::{Checkpoint, Stored};
 use neurohorizon::model::config::{HistoryConfig, ModelConfig};
+use neurohorizon::pipeline::message::flags;
+use rt_tests::recorded::{that_sees_modalities, with_series};
+use rt_tests::subscriber::{free_endpoint, subscribe};
 use serde_json::Value;
 
 /// Runs the program and reads the JSON object that it prints.
@@ -154,4 +158,127 @@ fn the_runtime_scores_what_the_reference_scored() {
     let short = json(&[&arguments[..], &["--horizon-bins", "5"]].concat());
     let online = run(&[&interval[..], &["--horizon-bins", "5"]].concat());
     assert!((figure(&online["score"]["windows"]["fp_bps"]) - figure(&short["fp_bps"])).abs() < 1e-6);
+}
+
+/// A network that sees behaviour and stimuli predicts while they come in, bit for bit, what it predicts from a recording.
+#[test]
+fn other_modalities_are_the_same_online_and_offline() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, session) = (
+        folder.path().join("model.safetensors"),
+        folder.path().join("session.npz"),
+    );
+    let recording = with_series(&session);
+    let checkpoint = that_sees_modalities(&recording);
+    std::fs::write(&file, checkpoint.to_safetensors(Stored::F32).unwrap()).unwrap();
+    let (file, session) = (file.display().to_string(), session.display().to_string());
+
+    let exported = folder.path().join("out.npz").display().to_string();
+    let (from, to) = (["--from", "2s"], ["--to", "12s"]);
+    let eval = [
+        "eval",
+        &file,
+        &session,
+        "--json",
+        "--stride-bins",
+        "1",
+        "--export",
+        &exported,
+    ];
+    let offline = json(&[&eval[..], &from, &to].concat());
+    let endpoint = free_endpoint();
+    let subscriber = subscribe(&endpoint, 499);
+    let config = rt_tests::root().join("configs/replay.toml").display().to_string();
+    let run = ["run", &config, "--checkpoint", &file, "--recording", &session];
+    let run = [
+        &run[..],
+        &["--json", "--quiet", "--speed", "max", "--device", "cpu"],
+        &from,
+        &to,
+    ]
+    .concat();
+    let publish = [
+        "--endpoint",
+        &endpoint,
+        "--latest-endpoint",
+        "",
+        "--wait-for-subscriber",
+        "20",
+    ];
+    let online = json(&[&run[..], &publish].concat());
+    let (score, windows) = (&online["score"]["every_bin"], &offline["n_windows"]);
+    assert_eq!(
+        (&score["n_windows"], &score["n_spikes"]),
+        (windows, &offline["n_spikes"])
+    );
+    assert!(
+        (figure(&score["fp_bps"]) - figure(&offline["fp_bps"])).abs() < 1e-6,
+        "{online} and {offline}"
+    );
+
+    let mut archive = ArrayFile::open(std::path::Path::new(&exported)).unwrap();
+    let (shape, log_rates) = archive.take_f32("log_rates", 3).unwrap();
+    let received = subscriber.join().unwrap();
+    // Those whose bins reach beyond the end are published, and not scored.
+    assert!(
+        shape[0] > 400 && received.len() >= shape[0],
+        "{shape:?} and {}",
+        received.len()
+    );
+    let silent = received
+        .iter()
+        .filter(|(header, _)| header.flags & flags::MODALITY_SILENT != 0)
+        .count();
+    for (window, ((_, array), expected)) in received
+        .iter()
+        .zip(log_rates.chunks_exact(shape[1] * shape[2]))
+        .enumerate()
+    {
+        assert!(
+            array.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits()),
+            "window {window}"
+        );
+    }
+    // 1.2 s without a sample, a history of 0.5 s.
+    assert!((33..=37).contains(&silent), "{silent}");
+    let [behaviour, stimulus] = [0, 1].map(|modality| &online["modalities"][modality]);
+    assert_eq!((&behaviour["silent"], &stimulus["silent"]), (&silent.into(), &0.into()));
+    for modality in [behaviour, stimulus] {
+        assert_eq!(
+            (&modality["in_time"], &modality["late"]),
+            (&modality["offered"], &0.into())
+        );
+        assert!(modality["source"]
+            .as_str()
+            .is_some_and(|source| source.contains("session.npz")));
+    }
+
+    // What is seen matters: the figure without the series is another.
+    let without = folder.path().join("without.npz").display().to_string();
+    let mut archive = ArrayWriter::default();
+    let times: Vec<f64> = recording
+        .spike_times_ns
+        .iter()
+        .map(|&time| time as f64 * 1e-9)
+        .collect();
+    let units: Vec<i64> = recording.spike_units.iter().map(|&unit| i64::from(unit)).collect();
+    archive
+        .add("spike_times", &[times.len()], Elements::F64(&times))
+        .unwrap();
+    archive
+        .add("spike_units", &[times.len()], Elements::I64(&units))
+        .unwrap();
+    std::fs::write(&without, archive.finish().unwrap()).unwrap();
+    let blind = json(
+        &[
+            &["eval", &file, &without, "--json", "--stride-bins", "1"][..],
+            &from,
+            &to,
+        ]
+        .concat(),
+    );
+    assert!(
+        (figure(&blind["fp_bps"]) - figure(&offline["fp_bps"])).abs() > 1e-4,
+        "{blind} and {offline}"
+    );
 }

@@ -2,7 +2,8 @@
 //!
 //! A source runs on a thread of its own and pushes [`SpikeEvent`]s into a ring. Time is the *device clock*: nanoseconds
 //! in the source's own time. Clock markers travel in the same stream as the spikes, so that a bin can close without a
-//! spike: silence is data.
+//! spike: silence is data. What else is recorded (behaviour, what was shown) goes as samples of named [`SampledSeries`]
+//! through a ring beside the spikes'.
 
 pub mod blackrock;
 pub mod intan;
@@ -77,10 +78,26 @@ pub enum Pace {
     AsFast,
 }
 
-/// Where a source puts its events: the ring of the pipeline, or a vector in a test.
+/// A series of samples that a source delivers beside the spikes: behaviour, or embeddings of what was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampledSeries {
+    /// What is measured, such as `hand_vel`: a network finds its modalities by this name.
+    pub name: String,
+    /// The values' unit, such as `m/s`; may be empty.
+    pub unit: String,
+    /// Values a sample, at least 1.
+    pub channels: usize,
+}
+
+/// Where a source puts its events: the rings of the pipeline, or a vector in a test.
 pub trait EventSink {
     /// Takes spikes, in the source's order. What does not fit is refused and counted, or waited for ([`Pace::AsFast`]).
     fn spikes(&mut self, spikes: &[SpikeEvent]);
+
+    /// Takes a sample of series `series`, an index into the source's [`Source::series`], at device time `time_ns`;
+    /// `values` `[channels]` in the unit of the series, NaN where there is none. Before the clock marker that passes it.
+    /// What does not fit is refused whole and counted, or waited for ([`Pace::AsFast`]).
+    fn sample(&mut self, series: usize, time_ns: i64, values: &[f32]);
 
     /// Says that the device clock has reached `device_ns`, seen at host time `host_ns`.
     ///
@@ -127,6 +144,11 @@ pub trait Source: Send {
 
     /// The ids of the units that events number; fixed for the run.
     fn unit_ids(&self) -> &[String];
+
+    /// The series that samples number; fixed for the run.
+    fn series(&self) -> &[SampledSeries] {
+        &[]
+    }
 
     /// How the device clock runs.
     fn pace(&self) -> Pace;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pace::{Due, Pacer};
-use super::{EventSink, Pace, Poll, Source, SourceError, SpikeEvent};
+use super::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, SpikeEvent};
 
 /// Spikes pushed to the sink at once.
 const CHUNK: usize = 512;
@@ -19,6 +19,26 @@ pub struct RecordedSpikes {
     pub unit_ids: Arc<[String]>,
 }
 
+/// A series of a recording, shared and not copied.
+#[derive(Clone, Debug)]
+pub struct RecordedSeries {
+    /// Its name, unit and channels.
+    pub series: SampledSeries,
+    /// Sample times in ns, ascending, `[n]`.
+    pub times_ns: Arc<[i64]>,
+    /// Values, `[n, channels]`.
+    pub values: Arc<[f32]>,
+}
+
+/// A series on its way: its samples, and the next of them.
+#[derive(Debug)]
+struct Track {
+    times_ns: Arc<[i64]>,
+    values: Arc<[f32]>,
+    channels: usize,
+    position: usize,
+}
+
 /// A source that replays [`RecordedSpikes`] between two device times.
 #[derive(Debug)]
 pub struct Replay {
@@ -29,6 +49,8 @@ pub struct Replay {
     end_ns: i64,
     position: usize,
     chunk: Vec<SpikeEvent>,
+    series: Vec<SampledSeries>,
+    tracks: Vec<Track>,
 }
 
 impl Replay {
@@ -89,7 +111,46 @@ impl Replay {
             end_ns,
             position,
             chunk: Vec::with_capacity(CHUNK),
+            series: Vec::new(),
+            tracks: Vec::new(),
         })
+    }
+
+    /// Delivers these series beside the spikes, each from its last sample before the start on: that is what was shown then.
+    ///
+    /// # Errors
+    /// Where times and values do not fit each other, or times are not sorted.
+    pub fn with_series(mut self, series: Vec<RecordedSeries>) -> Result<Self, SourceError> {
+        for recorded in series {
+            let RecordedSeries {
+                series,
+                times_ns,
+                values,
+            } = recorded;
+            let (name, channels) = (&series.name, series.channels);
+            let problem = if channels == 0 || times_ns.len() * channels != values.len() {
+                let (times, numbers) = (times_ns.len(), values.len());
+                Some(format!(
+                    "series {name}: {numbers} values are not {times} samples of {channels} channels"
+                ))
+            } else if !times_ns.is_sorted() {
+                Some(format!("series {name}: sample times are not sorted"))
+            } else {
+                None
+            };
+            if let Some(problem) = problem {
+                let name = self.name;
+                return Err(SourceError::Invalid { name, problem });
+            }
+            self.tracks.push(Track {
+                position: times_ns.partition_point(|&time| time < self.start_ns).saturating_sub(1),
+                times_ns,
+                values,
+                channels,
+            });
+            self.series.push(series);
+        }
+        Ok(self)
     }
 
     fn push_until(&mut self, until_ns: i64, sink: &mut dyn EventSink) {
@@ -105,6 +166,13 @@ impl Replay {
             }
             sink.spikes(&self.chunk);
         }
+        for (series, track) in self.tracks.iter_mut().enumerate() {
+            while let Some(&time_ns) = track.times_ns.get(track.position).filter(|&&time| time < until_ns) {
+                let first = track.position * track.channels;
+                sink.sample(series, time_ns, &track.values[first..first + track.channels]);
+                track.position += 1;
+            }
+        }
     }
 }
 
@@ -115,6 +183,10 @@ impl Source for Replay {
 
     fn unit_ids(&self) -> &[String] {
         &self.spikes.unit_ids
+    }
+
+    fn series(&self) -> &[SampledSeries] {
+        &self.series
     }
 
     fn pace(&self) -> Pace {
@@ -157,11 +229,16 @@ pub(crate) mod tests {
     pub(crate) struct Kept {
         pub(crate) spikes: Vec<SpikeEvent>,
         pub(crate) clocks: Vec<i64>,
+        /// Series, time, values.
+        pub(crate) samples: Vec<(usize, i64, Vec<f32>)>,
     }
 
     impl EventSink for Kept {
         fn spikes(&mut self, spikes: &[SpikeEvent]) {
             self.spikes.extend_from_slice(spikes);
+        }
+        fn sample(&mut self, series: usize, time_ns: i64, values: &[f32]) {
+            self.samples.push((series, time_ns, values.to_vec()));
         }
         fn clock(&mut self, device_ns: i64, _host_ns: i64) {
             self.clocks.push(device_ns);
@@ -186,6 +263,43 @@ pub(crate) mod tests {
         let times: Vec<i64> = kept.spikes.iter().map(|event| event.time_ns).collect();
         assert_eq!(times, [10, 19, 20, 35]);
         assert_eq!(kept.clocks, [20, 30, 38]);
+    }
+
+    fn series(name: &str, times: &[i64], values: &[f32]) -> RecordedSeries {
+        RecordedSeries {
+            series: SampledSeries {
+                name: name.into(),
+                unit: String::new(),
+                channels: 2,
+            },
+            times_ns: times.into(),
+            values: values.into(),
+        }
+    }
+
+    #[test]
+    fn series_come_beside_the_spikes_from_what_was_shown_at_the_start_on() {
+        let replay = Replay::new("r", recorded(&[5], &[0], &["a"]), 10, 30, Pace::AsFast, 10).unwrap();
+        let shown = series("image", &[2, 7, 25, 30], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        let late = series("hand", &[19, 20], &[1.0, 1.5, 2.0, 2.5]);
+        let mut replay = replay.with_series(vec![shown, late]).unwrap();
+        assert_eq!(replay.series()[1].name, "hand");
+        replay.start(0);
+        let mut kept = Kept::default();
+        replay.poll(0, &mut kept).unwrap();
+        assert_eq!(kept.samples, [(0, 7, vec![3.0, 4.0]), (1, 19, vec![1.0, 1.5])]);
+        replay.poll(0, &mut kept).unwrap();
+        assert_eq!(kept.samples[2..], [(0, 25, vec![5.0, 6.0]), (1, 20, vec![2.0, 2.5])]);
+    }
+
+    #[test]
+    fn series_that_are_none_are_refused_by_name() {
+        let refused = |series: RecordedSeries| {
+            let replay = Replay::new("r", recorded(&[5], &[0], &["a"]), 0, 30, Pace::AsFast, 10).unwrap();
+            replay.with_series(vec![series]).unwrap_err().to_string()
+        };
+        assert!(refused(series("hand", &[1, 2], &[1.0; 3])).contains("series hand: 3 values are not 2 samples of 2"));
+        assert!(refused(series("hand", &[2, 1], &[1.0; 4])).contains("series hand: sample times are not sorted"));
     }
 
     #[test]

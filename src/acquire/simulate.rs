@@ -34,8 +34,10 @@ use reach::{CentreOut, Kinematics, Motion};
 /// One step of the simulation: 1 ms.
 pub const STEP_NS: i64 = 1_000_000;
 const STEP_S: f64 = 1e-3;
-/// Sampling interval of the behaviour in [`Population::record`].
-const BEHAVIOUR_STEP_NS: i64 = 10_000_000;
+/// Sampling interval of the behaviour.
+pub(super) const BEHAVIOUR_STEP_NS: i64 = 10_000_000;
+/// Name and unit of the series of the behaviour, of two channels each.
+pub(super) const HAND_SERIES: [[&str; 2]; 2] = [["hand_pos", "m"], ["hand_vel", "m/s"]];
 const MAX_UNITS: usize = 1 << 16;
 
 /// What to simulate. Ranges are `[least, most]`, drawn from uniformly, once a unit.
@@ -294,7 +296,7 @@ impl Population {
             spike_units.push(unit);
         });
         let times_ns: Vec<i64> = (start_ns..end_ns).step_by(BEHAVIOUR_STEP_NS as usize).collect();
-        let series = |name: &str, unit: &str, value: &dyn Fn(Kinematics) -> [f64; 2]| Series {
+        let series = |[name, unit]: [&str; 2], value: &dyn Fn(Kinematics) -> [f64; 2]| Series {
             name: name.to_owned(),
             unit: unit.to_owned(),
             channels: 2,
@@ -307,8 +309,8 @@ impl Population {
         };
         Recording {
             behaviour: vec![
-                series("hand_pos", "m", &|hand| hand.position_m),
-                series("hand_vel", "m/s", &|hand| hand.velocity_m_s),
+                series(HAND_SERIES[0], &|hand| hand.position_m),
+                series(HAND_SERIES[1], &|hand| hand.velocity_m_s),
             ],
             name: self.name.clone(),
             unit_ids: self.unit_ids(),

@@ -1,8 +1,8 @@
 //! A simulated population as a source.
 
 use super::pace::{Due, Pacer};
-use super::simulate::Population;
-use super::{EventSink, Pace, Poll, Source, SourceError, SpikeEvent};
+use super::simulate::{Population, BEHAVIOUR_STEP_NS, HAND_SERIES};
+use super::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, SpikeEvent};
 
 /// Spikes pushed to the sink at once.
 const CHUNK: usize = 512;
@@ -22,6 +22,15 @@ pub trait SpikeGenerator: Send {
     fn ended(&self) -> bool {
         false
     }
+
+    /// The series that are sampled beside the spikes.
+    fn series(&self) -> Vec<SampledSeries> {
+        Vec::new()
+    }
+
+    /// Gives every sample with `from_ns ≤ time < until_ns` to `emit(series, time_ns, values)`, those of a series in order of
+    /// time. Does not allocate.
+    fn samples(&self, _from_ns: i64, _until_ns: i64, _emit: &mut dyn FnMut(usize, i64, &[f32])) {}
 }
 
 impl SpikeGenerator for Population {
@@ -31,6 +40,27 @@ impl SpikeGenerator for Population {
 
     fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32)) {
         Population::advance_to(self, until_ns, &mut |time_ns, unit| emit(time_ns, unit));
+    }
+
+    fn series(&self) -> Vec<SampledSeries> {
+        let series = |[name, unit]: [&str; 2]| SampledSeries {
+            name: name.into(),
+            unit: unit.into(),
+            channels: 2,
+        };
+        HAND_SERIES.map(series).into()
+    }
+
+    fn samples(&self, from_ns: i64, until_ns: i64, emit: &mut dyn FnMut(usize, i64, &[f32])) {
+        let steps = (-(-from_ns).div_euclid(BEHAVIOUR_STEP_NS))..;
+        for time_ns in steps
+            .map(|step| step * BEHAVIOUR_STEP_NS)
+            .take_while(|&time| time < until_ns)
+        {
+            let hand = self.kinematics(time_ns);
+            emit(0, time_ns, &hand.position_m.map(|x| x as f32));
+            emit(1, time_ns, &hand.velocity_m_s.map(|x| x as f32));
+        }
     }
 }
 
@@ -43,6 +73,9 @@ pub struct Simulated<G> {
     start_ns: i64,
     end_ns: i64,
     chunk: Vec<SpikeEvent>,
+    series: Vec<SampledSeries>,
+    /// Samples before this time have been delivered.
+    sampled_ns: i64,
 }
 
 impl<G: SpikeGenerator> Simulated<G> {
@@ -51,6 +84,8 @@ impl<G: SpikeGenerator> Simulated<G> {
         let pacer = Pacer::new(pace, start_ns, tick_ns);
         Self {
             unit_ids: generator.unit_ids(),
+            series: generator.series(),
+            sampled_ns: start_ns,
             generator,
             pacer,
             start_ns,
@@ -67,6 +102,10 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
 
     fn unit_ids(&self) -> &[String] {
         &self.unit_ids
+    }
+
+    fn series(&self) -> &[SampledSeries] {
+        &self.series
     }
 
     fn pace(&self) -> Pace {
@@ -101,6 +140,9 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
             chunk.push(SpikeEvent::spike(time_ns, unit));
         });
         sink.spikes(chunk);
+        let mut deliver = |series: usize, time_ns: i64, values: &[f32]| sink.sample(series, time_ns, values);
+        self.generator.samples(self.sampled_ns, due, &mut deliver);
+        self.sampled_ns = due;
         sink.clock(due, now_ns);
         Ok(if due >= self.end_ns || self.generator.ended() {
             Poll::Finished
@@ -113,6 +155,7 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
 #[cfg(test)]
 mod tests {
     use super::super::replay::tests::Kept;
+    use super::super::simulate::SimulationConfig;
     use super::*;
 
     /// One spike of unit 0 every 3 ns.
@@ -142,5 +185,26 @@ mod tests {
             .windows(2)
             .all(|pair| pair[1].time_ns - pair[0].time_ns == 3));
         assert_eq!(kept.clocks, [4_000, 6_000]);
+    }
+
+    #[test]
+    fn the_hand_is_sampled_as_in_a_recording() {
+        const MS: i64 = 1_000_000;
+        let population = Population::new(SimulationConfig::default(), 3).unwrap();
+        let recorded = population.clone().record(2_000 * MS);
+        let mut source = Simulated::new(population, 0, 2_000 * MS, Pace::AsFast, 7 * MS);
+        source.start(0);
+        let mut kept = Kept::default();
+        while source.poll(0, &mut kept).unwrap() != Poll::Finished {}
+        for (number, series) in recorded.behaviour.iter().enumerate() {
+            assert_eq!(source.series()[number].name, series.name);
+            let samples = kept.samples.iter().filter(|(of, _, _)| *of == number);
+            let (times, values): (Vec<i64>, Vec<&[f32]>) =
+                samples.map(|(_, time, values)| (*time, &values[..])).unzip();
+            assert_eq!(
+                (times, values.concat()),
+                (series.times_ns.clone(), series.values.clone())
+            );
+        }
     }
 }

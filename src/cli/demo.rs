@@ -36,5 +36,5 @@ pub fn demo() -> Result<ExitCode, CliError> {
     );
     let source = build_simulation(&section, bin_ns(&file.model, Some(&checkpoint))?)?;
     let model = build_predictor(&file.model, &file.publish.latents, Some(&checkpoint), &source)?;
-    run_to_the_end(&file, source, model, false, false)
+    run_to_the_end(&file, source, model, None, (false, false))
 }

@@ -180,7 +180,7 @@ impl PlayArgs {
                     duration_s: self.duration,
                     ..ReplaySection::of(recording.clone())
                 };
-                build_replay(&section, GRID_NS)?
+                build_replay(&section, GRID_NS, &[])?
             }
             None => {
                 let section = SimulateSection {

@@ -94,6 +94,8 @@ fn line(live: &LiveSnapshot, start_ns: i64, end_ns: Option<i64>, spikes_per_s: O
         (live.missed, "missed"),
         (live.stand_ins, "held or neutral"),
         (live.refused, "spikes refused"),
+        (live.samples_lost, "samples lost"),
+        (live.samples_late, "samples late"),
     ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
@@ -116,6 +118,9 @@ mod tests {
             device_ns: 7_000_000_000,
             spikes: 10,
             refused: 0,
+            samples: 50,
+            samples_lost: 0,
+            samples_late: 2,
             published: 200,
             missed: 3,
             stand_ins: 0,
@@ -126,7 +131,7 @@ mod tests {
         assert_eq!(
             line(&live, 2_000_000_000, Some(12_000_000_000), Some(1041.2)),
             "5.0 / 10.0 s (50 %) | 1041 spikes/s | 200 predictions, close → publish p50 0.25 ms p99 1.50 ms | 0.1235 \
-             bits/spike | 3 missed | DEGRADED"
+             bits/spike | 3 missed | 2 samples late | DEGRADED"
         );
     }
 }

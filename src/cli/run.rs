@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,6 +15,7 @@ use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSecti
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_source::{build_source, population, BuiltSource};
+use super::save_identities::IdentitySaver;
 use super::{CliError, Device, Weights};
 use crate::acquire::wire::collect::is_away;
 use crate::acquire::wire::{WireCounters, WireReport};
@@ -31,7 +33,8 @@ pub(super) const SIGNAL_BURST: Duration = Duration::from_millis(500);
 #[command(after_help = "Examples:\n  neurohorizon run configs/simulate.toml --duration 10\n  \
                         neurohorizon run configs/replay.toml --recording session.npz --checkpoint model.ckpt --from 0.8\n  \
                         neurohorizon run configs/replay.toml --recording new.npz --checkpoint model.safetensors --calibrate 30\n  \
-                        neurohorizon run configs/replay.toml --checkpoint model.ckpt --latents newest")]
+                        neurohorizon run configs/replay.toml --checkpoint model.ckpt --latents newest\n\n\
+                        SIGUSR1 has the units' identities computed anew (--calibrate), from their last activity.")]
 pub struct RunArgs {
     /// The configuration: `configs/*.toml` document every key.
     pub config: PathBuf,
@@ -62,6 +65,13 @@ pub struct RunArgs {
     /// Compute the units' identities from so many seconds of their activity, in place of looking them up.
     #[arg(long, value_name = "SECONDS")]
     pub calibrate: Option<f64>,
+    /// At the end, and on SIGUSR1, write the checkpoint with this session's units and the identities computed last, which
+    /// `run` and `eval` take like any other. Needs --calibrate.
+    #[arg(long, value_name = "FILE")]
+    pub save_identities: Option<PathBuf>,
+    /// Name of the session in that file [default: the source's]
+    #[arg(long, value_name = "NAME", requires = "save_identities")]
+    pub session_name: Option<String>,
     /// What computes the model.
     #[arg(long)]
     pub device: Option<Device>,
@@ -152,9 +162,27 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     args.apply(&mut file)?;
     let checkpoint = load_checkpoint(&file.model)?;
     let bin_ns = bin_ns(&file.model, checkpoint.as_ref())?;
-    let source = build_source(&file, bin_ns)?;
+    let conditions = checkpoint
+        .as_ref()
+        .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
+    let source = build_source(&file, bin_ns, conditions)?;
     let model = build_predictor(&file.model, &file.publish.latents, checkpoint.as_ref(), &source)?;
-    run_to_the_end(&file, source, model, args.json, args.quiet)
+    let saver = match (&args.save_identities, checkpoint) {
+        (None, _) => None,
+        (Some(path), Some(checkpoint)) if file.model.calibrate.is_some() => Some(IdentitySaver {
+            checkpoint,
+            unit_ids: model.predictor.unit_ids().to_vec(),
+            session: args.session_name.clone().unwrap_or_else(|| source.source.name().to_string()),
+            path: path.clone(),
+        }),
+        (Some(_), _) => {
+            return Err(CliError::Config(
+                "--save-identities saves what a run has computed: it needs a checkpoint and --calibrate ([model.calibrate])"
+                    .into(),
+            ))
+        }
+    };
+    run_to_the_end(&file, source, model, saver, (args.json, args.quiet))
 }
 
 /// Runs a source through a model to its end or a signal, shows progress, and prints the summary.
@@ -165,10 +193,15 @@ pub(super) fn run_to_the_end(
     file: &RunFile,
     source: BuiltSource,
     model: BuiltPredictor,
-    json: bool,
-    quiet: bool,
+    saver: Option<IdentitySaver>,
+    (json, quiet): (bool, bool),
 ) -> Result<ExitCode, CliError> {
     let (stop, impatient) = super::signals::catch()?;
+    let mut calls = RecalibrationCalls {
+        asked: super::signals::catch_recalibrate()?,
+        saver: saver.as_ref(),
+        awaited: None,
+    };
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
@@ -194,6 +227,9 @@ pub(super) fn run_to_the_end(
             run.known_units()
         );
         eprintln!("model        {description}");
+        for series in run.not_delivered() {
+            eprintln!("note         no source delivers the series {series}: the network is shown nothing of it");
+        }
         let latest = run
             .endpoints()
             .latest
@@ -209,6 +245,9 @@ pub(super) fn run_to_the_end(
         if let Some(news) = device.news() {
             progress.tell(&format!("source       {name}: {news}"));
         }
+        if let Some(news) = calls.look(&run) {
+            progress.tell(&format!("identities   {news}"));
+        }
         if let (Some(failure), false) = (run.device_failure(), told) {
             progress.tell(&format!(
                 "device       FAILED, the CPU computes from here on: {failure}"
@@ -220,13 +259,53 @@ pub(super) fn run_to_the_end(
         }
     }
     progress.finish();
+    let calibration = run.calibration();
     let mut summary = run.join();
+    let saved = match (&saver, calibration) {
+        (Some(saver), Some(control)) => saver.save(&control),
+        _ => Ok(String::new()),
+    };
     if let (Some(simulate), Outcome::Finished) = (&file.simulate, summary.outcome) {
         summary.oracle_fp_bps = oracle(simulate, windows, &null_log_rates)?;
     }
     print(&summary, counters.as_deref().map(WireCounters::report), json);
-    let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty();
+    match &saved {
+        Ok(news) if news.is_empty() || quiet => {}
+        Ok(news) => eprintln!("identities   {news}"),
+        Err(error) => eprintln!("error: {error}"),
+    }
+    let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty() && saved.is_ok();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What SIGUSR1 asks of a run: new identities, and the file that is written once they are there.
+struct RecalibrationCalls<'a> {
+    asked: Arc<AtomicBool>,
+    saver: Option<&'a IdentitySaver>,
+    /// Identities computed when they were asked for.
+    awaited: Option<u64>,
+}
+
+impl RecalibrationCalls<'_> {
+    /// Hands a signal on; says what has come of it.
+    fn look(&mut self, run: &Run) -> Option<String> {
+        let control = run.calibration();
+        let Some(control) = control else {
+            let nothing = "this run computes none (--calibrate): SIGUSR1 does nothing";
+            return self.asked.swap(false, Relaxed).then(|| nothing.to_string());
+        };
+        if self.asked.swap(false, Relaxed) {
+            self.awaited = Some(control.counts().made);
+            control.recalibrate();
+        }
+        let made = control.counts().made;
+        self.awaited.take_if(|before| made > *before)?;
+        Some(match self.saver.map(|saver| saver.save(&control)) {
+            None => "computed anew, as SIGUSR1 asked".into(),
+            Some(Ok(saved)) => saved,
+            Some(Err(error)) => format!("NOT SAVED: {error}"),
+        })
+    }
 }
 
 /// What the true rates of the simulated population score; nothing where the model knows only some of its units.

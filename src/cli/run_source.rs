@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection};
 use super::run_devices::{build_blackrock, build_intan, build_open_ephys};
 use super::CliError;
-use crate::acquire::replay::{RecordedSpikes, Replay};
+use crate::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
 use crate::acquire::simulated::Simulated;
 use crate::acquire::wire::WireCounters;
-use crate::acquire::Source;
+use crate::acquire::{SampledSeries, Source};
 use crate::data::{Position, Recording};
+use crate::model::config::ConditionConfig;
 use crate::pipeline::predictor::mean_log_rates;
 
 /// A source, when its run begins, and each unit's mean rate before that.
@@ -31,9 +32,9 @@ pub struct BuiltSource {
 ///
 /// # Errors
 /// Where there is not exactly one, or it cannot be used.
-pub fn build_source(file: &RunFile, bin_ns: i64) -> Result<BuiltSource, CliError> {
+pub fn build_source(file: &RunFile, bin_ns: i64, conditions: &[ConditionConfig]) -> Result<BuiltSource, CliError> {
     if let Some(replay) = &file.replay {
-        build_replay(replay, bin_ns)
+        build_replay(replay, bin_ns, conditions)
     } else if let Some(simulate) = &file.simulate {
         build_simulation(simulate, bin_ns)
     } else if let Some(intan) = &file.intan {
@@ -58,13 +59,36 @@ fn replay_interval(recording: &Recording, section: &ReplaySection, bin_ns: i64) 
     })
 }
 
+/// The recording's series that a network may see beside the spikes.
+fn replayed_series(recording: &mut Recording, conditions: &[ConditionConfig]) -> Vec<RecordedSeries> {
+    let known = |name: &str| conditions.iter().any(|condition| condition.series == name);
+    let series = std::mem::take(&mut recording.behaviour).into_iter();
+    let known = series.filter(|series| known(&series.name));
+    known
+        .map(|series| RecordedSeries {
+            series: SampledSeries {
+                name: series.name,
+                unit: series.unit,
+                channels: series.channels,
+            },
+            times_ns: series.times_ns.into(),
+            values: series.values.into(),
+        })
+        .collect()
+}
+
 /// A replay of a recording, with the mean rates of what comes before its start (or, where nothing does, of the part
-/// that is replayed).
+/// that is replayed). Its series that are among a network's `conditions` are replayed too.
 ///
 /// # Errors
 /// Where the recording cannot be read or the interval holds nothing.
-pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource, CliError> {
-    let recording = Recording::load(&section.recording)?;
+pub fn build_replay(
+    section: &ReplaySection,
+    bin_ns: i64,
+    conditions: &[ConditionConfig],
+) -> Result<BuiltSource, CliError> {
+    let mut recording = Recording::load(&section.recording)?;
+    let series = replayed_series(&mut recording, conditions);
     let (start_ns, end_ns) = replay_interval(&recording, section, bin_ns)?;
     let tick_ns = ms_to_ns("replay.tick_ms", section.tick_ms, 0.01)?;
     let first_ns = recording.grid_origin_ns().unwrap_or(start_ns);
@@ -95,7 +119,7 @@ pub fn build_replay(section: &ReplaySection, bin_ns: i64) -> Result<BuiltSource,
     };
     let source = Replay::new(&recording.name, spikes, start_ns, end_ns, section.speed.0, tick_ns)?;
     Ok(BuiltSource {
-        source: Box::new(source),
+        source: Box::new(source.with_series(series)?),
         mean_log_rates,
         means_from,
         notes: recording.notes,

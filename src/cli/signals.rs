@@ -1,9 +1,9 @@
-//! Interrupts: the first asks for an orderly end, the second ends at once.
+//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use super::CliError;
 
@@ -19,4 +19,14 @@ pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
             })?;
     }
     Ok((stop, impatient))
+}
+
+/// A flag that SIGUSR1 sets.
+pub fn catch_recalibrate() -> Result<Arc<AtomicBool>, CliError> {
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGUSR1, asked.clone()).map_err(|source| CliError::System {
+        what: "SIGUSR1 cannot be caught".into(),
+        source,
+    })?;
+    Ok(asked)
 }

@@ -57,7 +57,7 @@ impl Tokens {
     /// the history count as long as nothing else was shown. Allocates nothing.
     pub fn fill(&mut self, config: &ConditionConfig, samples: Samples<'_>, end_ns: i64) {
         self.clear();
-        let (channels, step_ns) = (config.channels(), (config.step_s * 1e9).round() as i64);
+        let (channels, step_ns) = (config.channels(), config.step_ns());
         let steps = self.values.len() / channels;
         for (step, out) in self.values.chunks_exact_mut(channels).enumerate() {
             let until_ns = end_ns - (steps - 1 - step) as i64 * step_ns;

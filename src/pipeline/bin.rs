@@ -168,7 +168,8 @@ impl BinAssembler {
         let taken = stream.reader.pop(&mut self.chunk);
         stream.finished = ended;
         let start_ns = self.config.start_ns;
-        let open_ns = start_ns + self.open_bin * self.config.bin_ns;
+        let open_ns = self.open_ns();
+        let stream = &mut self.streams[index];
         for event in &self.chunk[..taken] {
             match event.flags {
                 SpikeEvent::HOST_TIME => self.last_ingest_ns = event.time_ns,
@@ -209,7 +210,7 @@ impl BinAssembler {
             return None;
         }
         let close_host_ns = self.host_time_of_close();
-        let begin_ns = self.config.start_ns + self.open_bin * self.config.bin_ns;
+        let begin_ns = self.open_ns();
         let end_ns = begin_ns + self.config.bin_ns;
         self.sort_pending();
         self.window.expire(end_ns - self.config.history_ns);
@@ -266,7 +267,18 @@ impl BinAssembler {
         running.or_else(ended).unwrap_or(i64::MIN)
     }
 
-    fn open_due_ns(&self) -> i64 {
+    /// Device time, ns, of the start of the oldest open bin.
+    pub fn open_ns(&self) -> i64 {
+        self.config.start_ns + self.open_bin * self.config.bin_ns
+    }
+
+    /// Whether a bin has closed already.
+    pub fn has_closed_a_bin(&self) -> bool {
+        self.open_bin > 0
+    }
+
+    /// Device time, ns, at which the oldest open bin is due: its end and the grace.
+    pub fn open_due_ns(&self) -> i64 {
         self.config.start_ns + (self.open_bin + 1) * self.config.bin_ns + self.config.grace_ns
     }
 

@@ -8,10 +8,14 @@
 //! What the decode thread does for it is bounded: it copies spikes into a ring, and once a calibration it writes the units'
 //! tables and what follows from them. It waits for nobody: where the ring is full, the spikes of that bin are left out of the
 //! reference and counted, and the reference begins anew.
+//!
+//! The reference is always that of the last seconds: units that appear, vanish or drift have their new identities once it
+//! reaches back to no time before that. When identities are computed says [`Calibration`], and whoever asks by
+//! [`CalibrationControl::recalibrate`].
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
@@ -93,6 +97,31 @@ impl CalibrationCounters {
     }
 }
 
+/// What the rest of the program has of a run's calibration; the decode thread has no part in it.
+#[derive(Debug, Default)]
+pub struct CalibrationControl {
+    asked: AtomicBool,
+    latest: Mutex<Option<Arc<Identities>>>,
+    counters: Arc<CalibrationCounters>,
+}
+
+impl CalibrationControl {
+    /// Has identities computed once more, from the last activity, as soon as the reference is whole.
+    pub fn recalibrate(&self) {
+        self.asked.store(true, Relaxed);
+    }
+
+    /// The identities computed last, of the run's units in their order; none before the first.
+    pub fn latest(&self) -> Option<Arc<Identities>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What calibrations came to so far.
+    pub fn counts(&self) -> CalibrationCounts {
+        self.counters.counts()
+    }
+}
+
 /// The decode thread's end.
 pub struct CalibrationPort {
     spikes: HeapProd<Entry>,
@@ -157,6 +186,7 @@ pub struct Calibrator {
     bin_ns: i64,
     units: usize,
     counters: Arc<CalibrationCounters>,
+    control: Arc<CalibrationControl>,
     times_ns: VecDeque<i64>,
     unit_numbers: VecDeque<u32>,
     /// Everything from here to the last closed bin is known.
@@ -200,6 +230,10 @@ pub fn calibration(
         wanted,
         bin_ns: (checkpoint.config.bin_size * 1e9).round() as i64,
         units,
+        control: Arc::new(CalibrationControl {
+            counters: counters.clone(),
+            ..CalibrationControl::default()
+        }),
         counters,
         times_ns: VecDeque::new(),
         unit_numbers: VecDeque::new(),
@@ -213,6 +247,11 @@ impl Calibrator {
     /// What calibrations came to.
     pub fn counters(&self) -> Arc<CalibrationCounters> {
         self.counters.clone()
+    }
+
+    /// What the rest of the program asks of it, and has of it.
+    pub fn control(&self) -> Arc<CalibrationControl> {
+        self.control.clone()
     }
 
     /// Runs until the decode thread is gone.
@@ -263,8 +302,10 @@ impl Calibrator {
                     (Some(_), None) => false,
                     (Some(last_ns), Some(every_s)) => (end_ns - last_ns) as f64 * 1e-9 >= every_s,
                 };
+                let due = due || self.control.asked.load(Relaxed);
                 if due && end_ns - from_ns >= reference_ns && self.identities.vacant_len() > 0 {
                     self.last_ns = Some(end_ns);
+                    self.control.asked.store(false, Relaxed);
                     self.compute(from_ns, end_ns)?;
                 }
             }
@@ -283,6 +324,8 @@ impl Calibrator {
             let begin = Instant::now();
             let identities = Box::new(self.computer.compute(&reference)?);
             let ns = begin.elapsed().as_nanos() as u64;
+            let latest = Arc::new((*identities).clone());
+            *self.control.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
             self.counters.longest_ns.fetch_max(ns, Relaxed);
             self.counters.made.fetch_add(1, Relaxed);
             drop(self.identities.try_push(identities));

@@ -13,6 +13,7 @@ use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::{Deadline, Rung};
 use super::live::Live;
 use super::message::flags;
+use super::modalities::{Modalities, ModalityCounts};
 use super::output::{HeldOutputs, OutputSpec};
 use super::predictor::Predictor;
 use super::slot::{PredictionSlot, SlotFiller};
@@ -21,7 +22,7 @@ use super::slot::{PredictionSlot, SlotFiller};
 const SLOT_WAIT: Duration = Duration::from_micros(50);
 
 /// What the decode thread counted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DecodeCounts {
     pub totals: IngestTotals,
     pub pending: u64,
@@ -37,6 +38,10 @@ pub(crate) struct DecodeCounts {
     pub calibrating: u64,
     /// Predictions of the network that the standby made.
     pub on_standby: u64,
+    /// Samples of every modality.
+    pub modalities: Vec<ModalityCounts>,
+    /// Samples of series that the network does not know.
+    pub unknown_samples: u64,
 }
 
 /// Counts that messages report since the last prediction.
@@ -48,10 +53,13 @@ struct Reported {
     unknown: u64,
     pushed_out: u64,
     without_slot: u64,
+    samples_lost: u64,
+    samples_late: u64,
 }
 
 pub(crate) struct Decoder {
     bins: BinAssembler,
+    modalities: Modalities,
     predictor: Box<dyn Predictor>,
     deadline: Deadline,
     slots: SlotFiller,
@@ -70,7 +78,7 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// A decoder whose neutral prediction is `null_log_rates` (N) in every bin; `outputs` are the predictor's.
     pub fn new(
-        bins: BinAssembler,
+        (bins, modalities): (BinAssembler, Modalities),
         predictor: Box<dyn Predictor>,
         deadline: Deadline,
         slots: SlotFiller,
@@ -85,6 +93,7 @@ impl Decoder {
             last: neutral.clone(),
             neutral,
             bins,
+            modalities,
             predictor,
             deadline,
             slots,
@@ -100,9 +109,14 @@ impl Decoder {
     pub fn run(mut self) -> DecodeCounts {
         use_precise_timers();
         loop {
-            let taken = self.bins.ingest();
+            let mut taken = self.bins.ingest();
             let mut closed = false;
-            while let Some(bin) = self.bins.close_next() {
+            loop {
+                // After the markers that close the bin: the samples before these are then in their ring.
+                taken += self.modalities.take(&self.bins);
+                let Some(bin) = self.bins.close_next() else {
+                    break;
+                };
                 self.finish_bin(bin);
                 closed = true;
             }
@@ -119,6 +133,7 @@ impl Decoder {
         self.counts.totals = self.bins.totals();
         self.counts.pending = self.bins.pending();
         self.counts.pushed_out = self.bins.pushed_out();
+        (self.counts.modalities, self.counts.unknown_samples) = self.modalities.counts();
         self.counts
     }
 
@@ -126,6 +141,7 @@ impl Decoder {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
         self.predictor.bin_closed(&self.bins.spikes(bin.end_ns));
+        self.modalities.bin_closed(bin.end_ns);
         if self.bins.history_is_complete(bin.end_ns) {
             match self.free_slot() {
                 Some(slot) => self.predict(bin, slot),
@@ -199,6 +215,9 @@ impl Decoder {
 
     /// Runs the model; its failure, or a number that is not finite, makes the prediction neutral. Returns the flags.
     fn predict_full(&mut self, bin: ClosedBin, slot: &mut PredictionSlot) -> u32 {
+        let (shown, silent) = self.modalities.shown(bin.end_ns);
+        self.predictor.show(shown);
+        let silent = if silent { flags::MODALITY_SILENT } else { 0 };
         let (times_s, units) = self.bins.window(bin.end_ns, &mut self.times_s);
         let done = self.predictor.predict(times_s, units, &mut slot.log_rates);
         let failure = self.predictor.device_failure();
@@ -217,14 +236,15 @@ impl Decoder {
         }
         if failure.is_some() {
             self.counts.on_standby += 1;
-            return flags::STANDBY;
+            return flags::STANDBY | silent;
         }
-        0
+        silent
     }
 
     /// Writes the counts since the last prediction into the header and returns the flags they raise.
     fn report_spikes(&mut self, slot: &mut PredictionSlot) -> u32 {
         let totals = self.bins.totals();
+        let (_, samples_lost, samples_late) = self.modalities.totals();
         let now = Reported {
             binned: totals.binned,
             refused: self.bins.ring_refused() + totals.overflowed,
@@ -232,6 +252,8 @@ impl Decoder {
             unknown: totals.unknown,
             pushed_out: self.bins.pushed_out(),
             without_slot: self.counts.without_slot,
+            samples_lost,
+            samples_late,
         };
         let before = std::mem::replace(&mut self.reported, now);
         let since = |now: u64, before: u64| (now - before).min(u64::from(u32::MAX)) as u32;
@@ -245,6 +267,8 @@ impl Decoder {
             (now.unknown > before.unknown, flags::SPIKES_UNKNOWN),
             (now.pushed_out > before.pushed_out, flags::WINDOW_TRUNCATED),
             (now.without_slot > before.without_slot, flags::PUBLICATION_LOST),
+            (now.samples_lost > before.samples_lost, flags::SAMPLES_LOST),
+            (now.samples_late > before.samples_late, flags::SAMPLES_LATE),
         ];
         raised
             .iter()
@@ -255,6 +279,10 @@ impl Decoder {
     fn tell(&self) {
         let totals = self.bins.totals();
         let (offset, spread) = self.bins.clock_offset();
+        let (samples, samples_lost, samples_late) = self.modalities.totals();
+        self.live.samples.store(samples, Relaxed);
+        self.live.samples_lost.store(samples_lost, Relaxed);
+        self.live.samples_late.store(samples_late, Relaxed);
         self.live.spikes.store(totals.received, Relaxed);
         self.live
             .refused

@@ -6,6 +6,7 @@ use serde_json::{json, Map, Value};
 
 use super::live::Live;
 use super::message::{flags, MessageHeader, HEADER_LEN, PREDICTION_TOPIC, VERSION};
+use super::modalities::Modalities;
 use super::output::OutputSpec;
 use super::predictor::Predictor;
 
@@ -14,10 +15,17 @@ use super::predictor::Predictor;
 /// `schema`, `version`; `topic`, `header_len`, `header` (fields in order, with numpy types), `flags` (name → bit),
 /// `array` (dtype, meaning, axes); `outputs` (one for each further topic: `topic`, `array`, `shape`, `labels` of the columns,
 /// `row_times_s` from the end of the bin, where rows are of times);
+/// `modalities` (what the network may see beside the spikes: `series`, `source`, null where nobody delivers it);
 /// `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
 /// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
-/// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now).
-pub(crate) fn fixed_part(predictor: &dyn Predictor, outputs: &[OutputSpec], last_bin_ns: i64) -> Map<String, Value> {
+/// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now), `samples`
+/// (since the start: `received`, `lost`, `late`).
+pub(crate) fn fixed_part(
+    predictor: &dyn Predictor,
+    outputs: &[OutputSpec],
+    modalities: &Modalities,
+    last_bin_ns: i64,
+) -> Map<String, Value> {
     let header: Vec<Value> = MessageHeader::FIELDS
         .iter()
         .map(|(name, dtype)| json!([name, dtype]))
@@ -47,6 +55,7 @@ pub(crate) fn fixed_part(predictor: &dyn Predictor, outputs: &[OutputSpec], last
         "flags": flags,
         "array": {"dtype": "<f4", "meaning": "ln(expected count in the bin)", "axes": ["bin", "unit"]},
         "outputs": outputs,
+        "modalities": modalities.sources().map(|(series, source)| json!({"series": series, "source": source})).collect::<Vec<_>>(),
         "unit_ids": predictor.unit_ids(),
         "bin_ns": predictor.bin_ns(),
         "history_ns": predictor.history_ns(),
@@ -72,5 +81,11 @@ pub(crate) fn message(fixed: &Map<String, Value>, live: &Live, epoch: u64, seque
         "host_ns": host_ns,
     });
     map.insert("clock".into(), clock);
+    let samples = json!({
+        "received": live.samples.load(Relaxed),
+        "lost": live.samples_lost.load(Relaxed),
+        "late": live.samples_late.load(Relaxed),
+    });
+    map.insert("samples".into(), samples);
     Value::Object(map).to_string()
 }

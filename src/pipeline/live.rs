@@ -16,7 +16,7 @@ pub enum RunState {
     Ready,
     /// Predictions go out as they should.
     Running,
-    /// A prediction of the last second was late, held, neutral or lost, or spikes were refused.
+    /// A prediction of the last second was late, held, neutral or lost, or spikes or samples were refused.
     Degraded,
     /// A thread failed; the run ends.
     Fatal,
@@ -46,6 +46,9 @@ pub(crate) struct Live {
     pub clock_spread_ns: AtomicI64,
     pub spikes: AtomicU64,
     pub refused: AtomicU64,
+    pub samples: AtomicU64,
+    pub samples_lost: AtomicU64,
+    pub samples_late: AtomicU64,
     pub published: AtomicU64,
     pub missed: AtomicU64,
     pub stand_ins: AtomicU64,
@@ -90,6 +93,9 @@ impl Live {
             device_ns: self.device_ns.load(Relaxed),
             spikes: self.spikes.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            samples: self.samples.load(Relaxed),
+            samples_lost: self.samples_lost.load(Relaxed),
+            samples_late: self.samples_late.load(Relaxed),
             published: self.published.load(Relaxed),
             missed: self.missed.load(Relaxed),
             stand_ins: self.stand_ins.load(Relaxed),
@@ -111,6 +117,12 @@ pub struct LiveSnapshot {
     pub spikes: u64,
     /// Spikes refused by full rings and buffers.
     pub refused: u64,
+    /// Samples of other modalities taken from the rings.
+    pub samples: u64,
+    /// Samples refused, or pushed out of a full history.
+    pub samples_lost: u64,
+    /// Samples that came after their bin had closed.
+    pub samples_late: u64,
     /// Predictions published.
     pub published: u64,
     /// Those of them that missed their deadline.

@@ -47,7 +47,8 @@ pub const HEADER_LEN: usize = std::mem::size_of::<MessageHeader>();
 /// Code of float32 in [`MessageHeader::dtype`].
 pub const DTYPE_F32: u32 = 1;
 
-/// Bits of [`MessageHeader::flags`]. Those about spikes speak of the time since the last prediction.
+/// Bits of [`MessageHeader::flags`]. Those about spikes and samples speak of the time since the last
+/// prediction.
 pub mod flags {
     /// Published after the bin's deadline.
     pub const MISSED_DEADLINE: u32 = 1;
@@ -76,8 +77,16 @@ pub mod flags {
     /// The units' identities are not known yet: the array is their mean rates so far.
     pub const CALIBRATING: u32 = 1 << 11;
 
+    /// Samples of other modalities were refused (a full ring or buffer, a wrong number of channels) or pushed out of a full
+    /// history.
+    pub const SAMPLES_LOST: u32 = 1 << 12;
+    /// Samples of other modalities came after their bin had closed: predictions from here on see them, those before did not.
+    pub const SAMPLES_LATE: u32 = 1 << 13;
+    /// A modality that a source delivers had nothing to show in the whole history, and the network was shown nothing of it.
+    pub const MODALITY_SILENT: u32 = 1 << 14;
+
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 12] = [
+    pub const NAMES: [(&str, u32); 15] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -90,6 +99,9 @@ pub mod flags {
         ("publication_lost", PUBLICATION_LOST),
         ("standby", STANDBY),
         ("calibrating", CALIBRATING),
+        ("samples_lost", SAMPLES_LOST),
+        ("samples_late", SAMPLES_LATE),
+        ("modality_silent", MODALITY_SILENT),
     ];
 }
 

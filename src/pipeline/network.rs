@@ -6,6 +6,8 @@ use super::calibrate::{calibration, Calibration, CalibrationPort, Calibrator};
 use super::output::OutputSpec;
 use super::predictor::{BinSpikes, PredictError, Predictor};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::conditions::Tokens;
+use crate::model::config::ModelConfig;
 use crate::model::identity::IdentityError;
 use crate::model::traces::Traces;
 use crate::model::window::WindowShape;
@@ -213,6 +215,14 @@ impl Predictor for NetworkPredictor {
             }
             calibrated.ready = true;
         });
+    }
+    fn network_config(&self) -> Option<&ModelConfig> {
+        Some(self.network.config())
+    }
+    fn show(&mut self, modalities: &[Tokens]) {
+        for network in std::iter::once(&mut self.network).chain(&mut self.standby) {
+            network.set_conditions(modalities);
+        }
     }
     fn calibrating(&self) -> bool {
         self.calibration.as_ref().is_some_and(|calibrated| !calibrated.ready)

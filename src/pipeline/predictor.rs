@@ -5,6 +5,8 @@ use thiserror::Error;
 use super::calibrate::Calibrator;
 use super::output::OutputSpec;
 use crate::hash::fnv1a;
+use crate::model::conditions::Tokens;
+use crate::model::config::ModelConfig;
 
 /// A failure to predict one window. The pipeline then publishes the neutral prediction and goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -29,6 +31,13 @@ pub trait Predictor: Send {
     fn max_spikes(&self) -> usize;
     /// A bin has closed: called for every bin in order, before the prediction that follows it. Does not allocate.
     fn bin_closed(&mut self, _bin: &BinSpikes<'_>) {}
+    /// Sizes of the network, where there is one: its modalities are looked for among the sources' series.
+    fn network_config(&self) -> Option<&ModelConfig> {
+        None
+    }
+    /// What the next prediction is shown of other modalities, in the order of the network's `conditions`; called before it.
+    /// Does not allocate.
+    fn show(&mut self, _modalities: &[Tokens]) {}
     /// Predicts the T bins after a window `[bin_end − history, bin_end)`.
     ///
     /// `times_s`: S spike times in seconds relative to the window's start, sorted; `units`: S model unit indices;

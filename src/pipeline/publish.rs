@@ -35,7 +35,8 @@ const FAULTS: u32 = flags::MISSED_DEADLINE
     | flags::HELD
     | flags::NEUTRAL
     | flags::MODEL_FAILED
-    | flags::PUBLICATION_LOST;
+    | flags::PUBLICATION_LOST
+    | flags::SAMPLES_LOST;
 
 /// Where predictions go.
 #[derive(Clone, Debug, PartialEq, Eq)]

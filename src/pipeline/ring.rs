@@ -1,4 +1,5 @@
-//! The ring between a source's thread and the decode thread: single producer, single consumer, of fixed size.
+//! The ring between a source's thread and the decode thread: single producer, single consumer, of fixed size. A source's
+//! samples go through a ring of their own beside it ([`super::sample_ring`]).
 //!
 //! Nothing here allocates after [`event_ring`]. A full ring refuses the newest events and counts them, or, where the
 //! source runs as fast as it may, makes it wait.
@@ -10,6 +11,7 @@ use std::time::Duration;
 use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
+use super::sample_ring::SampleWriter;
 use crate::acquire::{EventSink, SpikeEvent};
 
 /// How long a waiting source sleeps between looks at a full ring.
@@ -49,6 +51,8 @@ pub struct EventWriter {
     counters: Arc<RingCounters>,
     when_full: WhenFull,
     stop: Arc<AtomicBool>,
+    /// None where nobody asked for samples: they are dropped.
+    samples: Option<SampleWriter>,
 }
 
 /// The decode thread's end of a ring.
@@ -67,12 +71,18 @@ pub fn event_ring(capacity: usize, when_full: WhenFull, stop: Arc<AtomicBool>) -
             counters: counters.clone(),
             when_full,
             stop,
+            samples: None,
         },
         EventReader { consumer, counters },
     )
 }
 
 impl EventWriter {
+    /// Puts samples into this ring from now on.
+    pub(crate) fn deliver_samples(&mut self, samples: SampleWriter) {
+        self.samples = Some(samples);
+    }
+
     /// Waits for `space` free places; false where nobody will make any.
     fn wait_for_space(&self, space: usize) -> bool {
         while self.producer.vacant_len() < space {
@@ -99,6 +109,19 @@ impl EventSink for EventWriter {
             }
         }
         self.counters.offered.fetch_add(spikes.len() as u64, Ordering::Relaxed);
+    }
+
+    fn sample(&mut self, series: usize, time_ns: i64, values: &[f32]) {
+        let Some(samples) = &mut self.samples else {
+            return;
+        };
+        while self.when_full == WhenFull::Wait && !samples.has_room(series) {
+            if self.stop.load(Ordering::Relaxed) || !samples.reader_lives() {
+                break;
+            }
+            std::thread::sleep(FULL_RING_WAIT);
+        }
+        samples.push(series, time_ns, values);
     }
 
     fn clock(&mut self, device_ns: i64, host_ns: i64) {

@@ -11,12 +11,13 @@ use kernels::cpu::pool::pin_to;
 use thiserror::Error;
 
 use super::bin::{BinAssembler, BinConfig};
-use super::calibrate::CalibrationCounters;
+use super::calibrate::CalibrationControl;
 use super::clock::{monotonic_ns, use_precise_timers};
 use super::deadline::Deadline;
 use super::decode::{DecodeCounts, Decoder};
 use super::hello;
 use super::live::{Live, LiveSnapshot, RunState};
+use super::modalities::Modalities;
 use super::output::{self, OutputSpec};
 use super::predictor::Predictor;
 use super::publish::{BoundEndpoints, PublishConfig, PublishCounts, Publisher};
@@ -82,7 +83,7 @@ enum SourceEnd {
 }
 
 /// The thread that computes identities, and what it came to.
-type CalibratorThread = (JoinHandle<Result<(), IdentityError>>, Arc<CalibrationCounters>);
+type CalibratorThread = (JoinHandle<Result<(), IdentityError>>, Arc<CalibrationControl>);
 
 /// A run that goes on.
 pub struct Run {
@@ -100,6 +101,7 @@ pub struct Run {
     model: String,
     units: usize,
     known_units: usize,
+    not_delivered: Vec<String>,
 }
 
 fn check(
@@ -179,11 +181,12 @@ impl Run {
         let units = predictor.unit_ids().len();
         let mut bins = BinAssembler::new(bin_config, units);
         let when_full = if as_fast { WhenFull::Wait } else { WhenFull::Refuse };
-        let mut writers = Vec::new();
+        let (mut writers, mut counters) = (Vec::new(), Vec::new());
         let mut known_units = 0;
         for source in &sources {
             let (writer, reader) = event_ring(config.ring_events, when_full, stop.clone());
-            writers.push((writer, reader.counters().clone()));
+            writers.push(writer);
+            counters.push(reader.counters().clone());
             known_units += bins.add_source(reader, source.pace(), source.unit_ids(), predictor.unit_ids());
         }
         if known_units == 0 {
@@ -193,10 +196,14 @@ impl Run {
                 predictor.unit_ids()[0]
             )));
         }
+        let modalities =
+            Modalities::new(predictor.network_config(), &sources, &mut writers).map_err(RunError::Setup)?;
+        let not_delivered = modalities.sources().filter(|(_, source)| source.is_none());
+        let not_delivered = not_delivered.map(|(series, _)| series.to_string()).collect();
         let shape = (predictor.horizon_bins(), units);
         let (filler, emptier) = prediction_slots(SLOTS, predictor.model_hash(), shape, &outputs);
         let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
-        let hello = hello::fixed_part(predictor.as_ref(), &outputs, null.last_bin_ns);
+        let hello = hello::fixed_part(predictor.as_ref(), &outputs, &modalities, null.last_bin_ns);
         let model = predictor.describe();
         let (mut publisher, endpoints) = Publisher::bind(
             &config.publish,
@@ -209,7 +216,7 @@ impl Run {
         )?;
         let calibrator = predictor.take_calibrator();
         let decoder = Decoder::new(
-            bins,
+            (bins, modalities),
             predictor,
             deadline,
             filler,
@@ -237,9 +244,9 @@ impl Run {
             }
         })?;
         let calibrator = calibrator.map(|calibrator| {
-            let counters = calibrator.counters();
+            let control = calibrator.control();
             let thread = named("calibrate").spawn(move || calibrator.run());
-            thread.map(|thread| (thread, counters))
+            thread.map(|thread| (thread, control))
         });
         let calibrator = calibrator.transpose()?;
         let decode_core = config.decode_core;
@@ -251,7 +258,7 @@ impl Run {
         })?;
         let host_start_ns = monotonic_ns() + LEAD_NS;
         let mut threads = Vec::new();
-        for (source, (writer, counters)) in sources.into_iter().zip(writers) {
+        for (source, (writer, counters)) in sources.into_iter().zip(writers.into_iter().zip(counters)) {
             let (live, stop) = (live.clone(), stop.clone());
             let thread = named("source").spawn(move || run_source(source, writer, host_start_ns, &live, &stop))?;
             threads.push((thread, counters));
@@ -271,6 +278,7 @@ impl Run {
             model,
             units,
             known_units,
+            not_delivered,
         })
     }
 
@@ -292,6 +300,24 @@ impl Run {
     /// Units of the sources that the model knows.
     pub fn known_units(&self) -> usize {
         self.known_units
+    }
+
+    /// The series that the network may see beside the spikes, and no source delivers: it is shown nothing of them.
+    pub fn not_delivered(&self) -> &[String] {
+        &self.not_delivered
+    }
+
+    /// Has the units' identities computed once more, from their last activity; they are taken in between two bins. False where
+    /// this run computes none.
+    pub fn recalibrate(&self) -> bool {
+        let control = self.calibration();
+        control.map(|control| control.recalibrate()).is_some()
+    }
+
+    /// What this run's calibrations have come to, and the identities computed last; none where it computes none. It can be
+    /// asked after the end too.
+    pub fn calibration(&self) -> Option<Arc<CalibrationControl>> {
+        self.calibrator.as_ref().map(|(_, control)| control.clone())
     }
 
     /// Asks the run to end: sources stop, what they delivered is published.
@@ -325,13 +351,13 @@ impl Run {
             failures.push("the decode thread panicked".into());
             DecodeCounts::default()
         });
-        let calibration = self.calibrator.map(|(thread, counters)| {
+        let calibration = self.calibrator.map(|(thread, control)| {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => failures.push(error.to_string()),
                 Err(_) => failures.push("the calibrator thread panicked".into()),
             }
-            counters.counts()
+            control.counts()
         });
         let (mut offered, mut ring_refused, mut all_finished) = (0, 0, true);
         for (thread, counters) in self.sources {
@@ -392,9 +418,11 @@ impl Run {
             device_s: (self.live.snapshot().device_ns - self.start_ns).max(0) as f64 * 1e-9,
             wall_s,
             deadline_ms: self.deadline.budget_ns.map(|budget| budget as f64 * 1e-6),
-            imbalances: imbalances(&spikes, &bins, &published.outputs),
+            imbalances: imbalances(&spikes, &bins, &published.outputs, &decoded.modalities),
             spikes,
             bins,
+            modalities: decoded.modalities,
+            unknown_samples: decoded.unknown_samples,
             outputs: published.outputs,
             latency: Latencies {
                 close_to_publish: published.close_to_publish.summary(),

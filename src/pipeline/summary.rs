@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::calibrate::CalibrationCounts;
+use super::modalities::ModalityCounts;
 use super::output::OutputCounts;
 use super::score::ScoreReport;
 use super::stats::LatencySummary;
@@ -116,6 +117,10 @@ pub struct RunSummary {
     pub spikes: SpikeBalance,
     /// Bins and predictions.
     pub bins: BinBalance,
+    /// Samples of every modality that the network may see beside the spikes.
+    pub modalities: Vec<ModalityCounts>,
+    /// Samples of series that the network does not know.
+    pub unknown_samples: u64,
     /// The outputs beside the predictions.
     pub outputs: Vec<OutputCounts>,
     /// Latencies.
@@ -160,11 +165,35 @@ impl BinBalance {
     }
 }
 
+impl ModalityCounts {
+    fn check(&self, problems: &mut Vec<String>) {
+        let (series, offered, received) = (&self.series, self.offered, self.received);
+        let taken = self.ring_refused + self.malformed + received;
+        if offered != taken {
+            problems.push(format!(
+                "{offered} samples of {series} offered, but {taken} refused or received"
+            ));
+        }
+        let ended = self.in_time + self.late + self.overflowed;
+        if received != ended {
+            problems.push(format!(
+                "{received} samples of {series} received, but {ended} accounted for"
+            ));
+        }
+    }
+}
+
 /// The sums that do not come out, one sentence each.
-pub(crate) fn imbalances(spikes: &SpikeBalance, bins: &BinBalance, outputs: &[OutputCounts]) -> Vec<String> {
+pub(crate) fn imbalances(
+    spikes: &SpikeBalance,
+    bins: &BinBalance,
+    outputs: &[OutputCounts],
+    modalities: &[ModalityCounts],
+) -> Vec<String> {
     let mut problems = Vec::new();
     spikes.check(&mut problems);
     bins.check(&mut problems);
+    modalities.iter().for_each(|modality| modality.check(&mut problems));
     for output in outputs.iter().filter(|output| output.published != bins.published) {
         let (topic, own, all) = (&output.topic, output.published, bins.published);
         problems.push(format!("{all} predictions published, but {own} of {topic}"));
@@ -201,6 +230,21 @@ impl fmt::Display for RunSummary {
             spikes.ring_refused + spikes.overflowed,
             spikes.left_open
         )?;
+        for modality in &self.modalities {
+            write!(f, "{:<12} ", modality.series)?;
+            match &modality.source {
+                None => writeln!(f, "delivered by no source: the network was shown nothing of it")?,
+                Some(_) => writeln!(
+                    f,
+                    "{} samples: {} in time, {} late, {} lost; {} predictions without any in their history",
+                    modality.offered,
+                    modality.in_time,
+                    modality.late,
+                    modality.lost(),
+                    modality.silent
+                )?,
+            }
+        }
         writeln!(
             f,
             "predictions  {} published: {} full, {} held, {} neutral; {} missed the deadline{}; a \
@@ -312,12 +356,45 @@ mod tests {
             stand_ins: 3,
             subscriber_overflows: 0,
         };
-        assert!(imbalances(&spikes, &bins, std::slice::from_ref(&output)).is_empty());
+        assert!(imbalances(&spikes, &bins, std::slice::from_ref(&output), &[]).is_empty());
         let lost = OutputCounts { published: 5, ..output };
-        assert_eq!(imbalances(&spikes, &bins, &[lost]).len(), 1);
-        assert_eq!(imbalances(&SpikeBalance { offered: 22, ..spikes }, &bins, &[]).len(), 1);
-        assert_eq!(imbalances(&SpikeBalance { late: 1, ..spikes }, &bins, &[]).len(), 1);
-        assert_eq!(imbalances(&spikes, &BinBalance { published: 5, ..bins }, &[]).len(), 1);
-        assert_eq!(imbalances(&spikes, &BinBalance { closed: 11, ..bins }, &[]).len(), 1);
+        assert_eq!(imbalances(&spikes, &bins, &[lost], &[]).len(), 1);
+        assert_eq!(
+            imbalances(&SpikeBalance { offered: 22, ..spikes }, &bins, &[], &[]).len(),
+            1
+        );
+        assert_eq!(
+            imbalances(&SpikeBalance { late: 1, ..spikes }, &bins, &[], &[]).len(),
+            1
+        );
+        assert_eq!(
+            imbalances(&spikes, &BinBalance { published: 5, ..bins }, &[], &[]).len(),
+            1
+        );
+        assert_eq!(
+            imbalances(&spikes, &BinBalance { closed: 11, ..bins }, &[], &[]).len(),
+            1
+        );
+        let samples = ModalityCounts {
+            series: "hand_vel".into(),
+            offered: 12,
+            ring_refused: 1,
+            malformed: 1,
+            received: 10,
+            in_time: 7,
+            late: 2,
+            overflowed: 1,
+            pushed_out: 3,
+            ..ModalityCounts::default()
+        };
+        assert!(imbalances(&spikes, &bins, &[], std::slice::from_ref(&samples)).is_empty());
+        let lost = [
+            ModalityCounts {
+                malformed: 0,
+                ..samples.clone()
+            },
+            ModalityCounts { late: 1, ..samples },
+        ];
+        assert_eq!(imbalances(&spikes, &bins, &[], &lost).len(), 2);
     }
 }

@@ -83,6 +83,9 @@ impl EventSink for Tee {
         self.writer.spikes(spikes);
         self.spikes.extend_from_slice(spikes);
     }
+    fn sample(&mut self, series: usize, time_ns: i64, values: &[f32]) {
+        self.writer.sample(series, time_ns, values);
+    }
     fn clock(&mut self, device_ns: i64, host_ns: i64) {
         self.writer.clock(device_ns, host_ns);
     }

@@ -134,6 +134,9 @@ fn is_open(client: &TcpStream) -> bool {
 }
 
 impl EventSink for Output<'_> {
+    /// There is no place for samples in this format.
+    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
+
     fn spikes(&mut self, spikes: &[SpikeEvent]) {
         for spike in spikes {
             let (channel, id) = encode::place_of(spike.unit);

@@ -40,6 +40,11 @@ impl ConditionConfig {
         self.mean.len()
     }
 
+    /// Length of a step, ns.
+    pub fn step_ns(&self) -> i64 {
+        (self.step_s * 1e9).round() as i64
+    }
+
     /// Steps of a history, M: whole ones, and one at least.
     pub fn steps(&self, history_s: f64) -> usize {
         ((history_s / self.step_s + 1e-6) as usize).max(1)
