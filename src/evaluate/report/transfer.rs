@@ -1,8 +1,7 @@
 //! What models make of a session's first seconds, as one HTML page.
 
-use super::html::{escape, number, table};
+use super::html::{escape, number, opening, table};
 use super::plot::{Axis, Plot};
-use super::STYLE;
 use crate::evaluate::metrics::Bits;
 use crate::evaluate::transfer::Transfer;
 
@@ -11,19 +10,8 @@ const COLOURS: usize = 9;
 
 /// The page. `facts` are names and values of its header.
 pub fn render_transfer(facts: &[(String, String)], notes: &[String], transfer: &Transfer) -> String {
-    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
-    page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
-    page.push_str(&format!(
-        "<title>NeuroHorizon transfer</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-    ));
-    page.push_str("<h1>What the first seconds of a session that was never seen are worth</h1>\n<dl>\n");
-    for (name, value) in facts {
-        page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
-    }
-    page.push_str("</dl>\n");
-    for note in notes {
-        page.push_str(&format!("<p>Note: {}</p>\n", escape(note)));
-    }
+    let heading = "What the first seconds of a session that was never seen are worth";
+    let mut page = opening("NeuroHorizon transfer", heading, facts, notes);
     page.push_str("<h2>Bits per spike</h2>\n");
     page.push_str(&table(&rows(transfer, |cell| text(&cell.bits))));
     page.push_str(
