@@ -1,65 +1,16 @@
-//! The packet's layout and its checked reading.
-//!
-//! Header, 40 bytes: 0 magic `NHSP`; 4 version u16 = 1; 6 device id u16; 8 sequence u64; 16 first tick u64; 24 tick rate
-//! u32, Hz; 28 count u32, spikes that follow; 32 overflow u64, spikes that the device has lost since it started.
-//! Spike, 8 bytes: 0 tick offset u32, ticks after the first tick; 4 channel u16; 6 unit u8; 7 flags u8.
+//! The checked reading of a data packet.
 
 use core::fmt;
 
-use bytemuck::{Pod, Zeroable};
-
-#[cfg(target_endian = "big")]
-compile_error!("packets are little-endian and their structs are read as they lie in memory");
-
-/// The first four bytes of a packet.
-pub const MAGIC: [u8; 4] = *b"NHSP";
-/// Version of the layout.
-pub const VERSION: u16 = 1;
-/// Length of a header in bytes.
-pub const HEADER_LEN: usize = size_of::<PacketHeader>();
-/// Length of a spike in bytes.
-pub const SPIKE_LEN: usize = size_of::<SpikeRecord>();
-
-/// Header of a packet.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct PacketHeader {
-    /// [`MAGIC`].
-    pub magic: [u8; 4],
-    /// [`VERSION`].
-    pub version: u16,
-    /// Which device sends.
-    pub device_id: u16,
-    /// Counts the device's packets; a gap is a lost packet.
-    pub sequence: u64,
-    /// The device's clock at the first spike's reference, ticks.
-    pub first_tick: u64,
-    /// Ticks a second.
-    pub tick_rate_hz: u32,
-    /// Spikes in this packet.
-    pub count: u32,
-    /// Spikes that the device could not send since it started.
-    pub overflow: u64,
-}
-
-/// One spike.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct SpikeRecord {
-    /// Ticks after the packet's first tick.
-    pub tick_offset: u32,
-    /// Electrode.
-    pub channel: u16,
-    /// Sorted unit on that electrode; 0: unsorted.
-    pub unit: u8,
-    /// For the device's own use.
-    pub flags: u8,
-}
+use crate::layout::{
+    checksum, PacketHeader, SampleHead, SampleKind, SpikeRecord, HEADER_LEN, KIND_DATA, MAGIC, SAMPLE_HEAD_LEN,
+    SPIKE_LEN, TRAILER_LEN, VERSION,
+};
 
 /// Why bytes are no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketError {
-    /// Fewer bytes than a header has.
+    /// Fewer bytes than a packet of this kind has at least.
     Truncated {
         /// Bytes given.
         length: usize,
@@ -68,13 +19,28 @@ pub enum PacketError {
     Magic([u8; 4]),
     /// Another version.
     Version(u16),
-    /// The length is not that of the header and its spikes.
+    /// Another kind of packet.
+    Kind(u16),
+    /// The checksum is not that of the bytes: they were damaged on their way.
+    Checksum,
+    /// The length is not that of what the header announces.
     Length {
         /// Spikes that the header announces.
-        count: u32,
+        spikes: u16,
+        /// Samples that the header announces.
+        samples: u16,
         /// Bytes given.
         length: usize,
     },
+    /// More bytes than a packet of this kind has.
+    TooLong {
+        /// Bytes given.
+        length: usize,
+    },
+    /// A sample of a kind that version 2 does not have.
+    SampleKind(u8),
+    /// A packet of one device more than a link is made for.
+    Device(u32),
     /// A tick rate of zero: ticks cannot be turned into time.
     TickRate,
 }
@@ -82,15 +48,25 @@ pub enum PacketError {
 impl fmt::Display for PacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated { length } => write!(f, "a packet of {length} bytes is shorter than its header"),
+            Self::Truncated { length } => write!(f, "{length} bytes are too few for a packet"),
             Self::Magic(magic) => write!(f, "a packet starts with {magic:?} and not with {MAGIC:?}"),
             Self::Version(version) => write!(f, "a packet has version {version}, but version {VERSION} is read"),
-            Self::Length { count, length } => {
-                write!(
-                    f,
-                    "a packet announces {count} spikes, but {length} bytes are not as many"
-                )
-            }
+            Self::Kind(kind) => write!(f, "a packet of kind {kind} is not expected here"),
+            Self::Checksum => write!(f, "a packet's checksum does not match its bytes"),
+            Self::Length {
+                spikes,
+                samples,
+                length,
+            } => write!(
+                f,
+                "a packet announces {spikes} spikes and {samples} samples, but {length} bytes are not as many"
+            ),
+            Self::TooLong { length } => write!(f, "{length} bytes are too many for a packet of this kind"),
+            Self::SampleKind(kind) => write!(f, "a packet holds a sample of the unknown kind {kind}"),
+            Self::Device(id) => write!(
+                f,
+                "a packet comes from device {id}, one more than this link is made for"
+            ),
             Self::TickRate => write!(f, "a packet has a tick rate of 0 Hz"),
         }
     }
@@ -98,11 +74,12 @@ impl fmt::Display for PacketError {
 
 impl core::error::Error for PacketError {}
 
-/// A packet whose bytes have been checked.
+/// A data packet whose bytes have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketView<'a> {
     header: PacketHeader,
     spikes: &'a [u8],
+    samples: &'a [u8],
 }
 
 impl<'a> PacketView<'a> {
@@ -115,120 +92,142 @@ impl<'a> PacketView<'a> {
     pub fn spikes(&self) -> impl ExactSizeIterator<Item = SpikeRecord> + 'a {
         self.spikes.chunks_exact(SPIKE_LEN).map(bytemuck::pod_read_unaligned)
     }
+
+    /// The behaviour and stimulus samples, in the device's order.
+    pub fn samples(&self) -> Samples<'a> {
+        Samples { rest: self.samples }
+    }
 }
 
-/// Reads one packet, which fills `bytes` exactly; they need no alignment.
+/// One behaviour or stimulus sample of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleView<'a> {
+    /// Ticks after the packet's first tick.
+    pub tick_offset: u32,
+    /// What the sample is of.
+    pub kind: SampleKind,
+    /// Number of the series among those of its kind.
+    pub series: u16,
+    values: &'a [u8],
+}
+
+impl<'a> SampleView<'a> {
+    /// The values, one a channel; NaN where a channel has none.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = f32> + 'a {
+        self.values.chunks_exact(4).map(bytemuck::pod_read_unaligned)
+    }
+}
+
+/// The samples of a packet.
+#[derive(Clone, Debug)]
+pub struct Samples<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Samples<'a> {
+    type Item = SampleView<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (sample, rest) = split_sample(self.rest).ok()?;
+        self.rest = rest;
+        Some(sample)
+    }
+}
+
+/// Why no sample could be split off.
+enum SampleError {
+    TooShort,
+    Kind(u8),
+}
+
+fn split_sample(bytes: &[u8]) -> Result<(SampleView<'_>, &[u8]), SampleError> {
+    let (head, rest) = bytes.split_at_checked(SAMPLE_HEAD_LEN).ok_or(SampleError::TooShort)?;
+    let head: SampleHead = bytemuck::pod_read_unaligned(head);
+    let kind = SampleKind::from_number(head.kind).ok_or(SampleError::Kind(head.kind))?;
+    let (values, rest) = rest
+        .split_at_checked(4 * usize::from(head.channels))
+        .ok_or(SampleError::TooShort)?;
+    let sample = SampleView {
+        tick_offset: head.tick_offset,
+        kind,
+        series: head.series,
+        values,
+    };
+    Ok((sample, rest))
+}
+
+/// Checks what every packet begins with and returns its kind.
+pub(crate) fn kind_of(bytes: &[u8]) -> Result<u16, PacketError> {
+    let truncated = PacketError::Truncated { length: bytes.len() };
+    let &[a, b, c, d, version_low, version_high, ref rest @ ..] = bytes else {
+        return Err(truncated);
+    };
+    if [a, b, c, d] != MAGIC {
+        return Err(PacketError::Magic([a, b, c, d]));
+    }
+    let version = u16::from_le_bytes([version_low, version_high]);
+    if version != VERSION {
+        return Err(PacketError::Version(version));
+    }
+    let &[kind_low, kind_high, ..] = rest else {
+        return Err(truncated);
+    };
+    Ok(u16::from_le_bytes([kind_low, kind_high]))
+}
+
+/// The bytes before the checksum, which has been compared.
+pub(crate) fn checked_body(bytes: &[u8]) -> Result<&[u8], PacketError> {
+    let (body, trailer) = bytes
+        .split_last_chunk::<TRAILER_LEN>()
+        .map(|(body, trailer)| (body, *trailer))
+        .ok_or(PacketError::Truncated { length: bytes.len() })?;
+    if checksum(body) == trailer {
+        Ok(body)
+    } else {
+        Err(PacketError::Checksum)
+    }
+}
+
+/// Reads one data packet, which fills `bytes` exactly; they need no alignment.
 ///
 /// # Errors
-/// What is wrong with the bytes; nothing of them is given out.
+/// What is wrong with the bytes; nothing of them is given out. After [`PacketError::Checksum`] has been passed, any
+/// other error is the sender's mistake and not damage.
 pub fn decode(bytes: &[u8]) -> Result<PacketView<'_>, PacketError> {
-    let (Some(head), Some(spikes)) = (bytes.get(..HEADER_LEN), bytes.get(HEADER_LEN..)) else {
+    let kind = kind_of(bytes)?;
+    if kind != KIND_DATA {
+        return Err(PacketError::Kind(kind));
+    }
+    if bytes.len() < HEADER_LEN + TRAILER_LEN {
         return Err(PacketError::Truncated { length: bytes.len() });
-    };
+    }
+    let (head, body) = checked_body(bytes)?.split_at(HEADER_LEN);
     let header: PacketHeader = bytemuck::pod_read_unaligned(head);
-    if header.magic != MAGIC {
-        return Err(PacketError::Magic(header.magic));
+    let wrong_length = PacketError::Length {
+        spikes: header.spikes,
+        samples: header.samples,
+        length: bytes.len(),
+    };
+    let (spikes, samples) = body
+        .split_at_checked(usize::from(header.spikes) * SPIKE_LEN)
+        .ok_or(wrong_length)?;
+    let mut rest = samples;
+    for _ in 0..header.samples {
+        rest = match split_sample(rest) {
+            Ok((_, rest)) => rest,
+            Err(SampleError::TooShort) => return Err(wrong_length),
+            Err(SampleError::Kind(kind)) => return Err(PacketError::SampleKind(kind)),
+        };
     }
-    if header.version != VERSION {
-        return Err(PacketError::Version(header.version));
-    }
-    if u64::from(header.count) * SPIKE_LEN as u64 != spikes.len() as u64 {
-        return Err(PacketError::Length {
-            count: header.count,
-            length: bytes.len(),
-        });
+    if !rest.is_empty() {
+        return Err(wrong_length);
     }
     if header.tick_rate_hz == 0 {
         return Err(PacketError::TickRate);
     }
-    Ok(PacketView { header, spikes })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Device 0x0102, packet 5, two spikes at 30 kHz, written by hand from the layout above.
-    const GOLDEN: [u8; 56] = [
-        b'N', b'H', b'S', b'P', 1, 0, 0x02, 0x01, // magic, version, device
-        5, 0, 0, 0, 0, 0, 0, 0, // sequence
-        0x40, 0x42, 0x0F, 0, 0, 0, 0, 0, // first tick 1 000 000
-        0x30, 0x75, 0, 0, // 30 000 Hz
-        2, 0, 0, 0, // spikes
-        9, 0, 0, 0, 0, 0, 0, 0, // lost by the device
-        0, 0, 0, 0, 17, 0, 1, 0, // at the first tick, channel 17, unit 1
-        0x2C, 0x01, 0, 0, 0, 1, 0, 0x80, // 300 ticks later, channel 256, unsorted, flag 128
-    ];
-
-    #[test]
-    fn golden_bytes_are_read_at_every_alignment() {
-        let mut shifted = [0u8; 64];
-        for shift in 0..8 {
-            shifted[shift..shift + 56].copy_from_slice(&GOLDEN);
-            let packet = decode(&shifted[shift..shift + 56]).unwrap();
-            let header = packet.header();
-            assert_eq!(
-                (header.device_id, header.sequence, header.first_tick),
-                (0x0102, 5, 1_000_000)
-            );
-            assert_eq!((header.tick_rate_hz, header.count, header.overflow), (30_000, 2, 9));
-            let mut spikes = packet.spikes();
-            assert_eq!(spikes.len(), 2);
-            assert_eq!(
-                spikes.next(),
-                Some(SpikeRecord {
-                    tick_offset: 0,
-                    channel: 17,
-                    unit: 1,
-                    flags: 0
-                })
-            );
-            assert_eq!(
-                spikes.next(),
-                Some(SpikeRecord {
-                    tick_offset: 300,
-                    channel: 256,
-                    unit: 0,
-                    flags: 128
-                })
-            );
-        }
-    }
-
-    #[test]
-    fn the_structs_are_the_golden_bytes() {
-        let packet = decode(&GOLDEN).unwrap();
-        assert_eq!(bytemuck::bytes_of(packet.header()), &GOLDEN[..40]);
-        for (spike, bytes) in packet.spikes().zip(GOLDEN[40..].chunks_exact(8)) {
-            assert_eq!(bytemuck::bytes_of(&spike), bytes);
-        }
-    }
-
-    #[test]
-    fn wrong_bytes_are_refused() {
-        for length in 0..40 {
-            assert_eq!(decode(&GOLDEN[..length]), Err(PacketError::Truncated { length }));
-        }
-        for length in 40..56 {
-            assert_eq!(decode(&GOLDEN[..length]), Err(PacketError::Length { count: 2, length }));
-        }
-        let with = |at: usize, byte: u8| {
-            let mut bytes = GOLDEN;
-            bytes[at] = byte;
-            bytes
-        };
-        assert_eq!(decode(&with(0, b'X')), Err(PacketError::Magic(*b"XHSP")));
-        assert_eq!(decode(&with(4, 2)), Err(PacketError::Version(2)));
-        // A count whose bytes do not fit 32 bits.
-        assert_eq!(
-            decode(&with(31, 0x20)),
-            Err(PacketError::Length {
-                count: 0x2000_0002,
-                length: 56
-            })
-        );
-        let mut bytes = GOLDEN;
-        bytes[24..28].fill(0);
-        assert_eq!(decode(&bytes), Err(PacketError::TickRate));
-    }
+    Ok(PacketView {
+        header,
+        spikes,
+        samples,
+    })
 }

@@ -478,3 +478,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_derivative_from_elsewhere_goes_the_same_way_back() {
+    // The Poisson loss of a product, once by the tape and once with its derivative computed here.
+    let (x, counts) = ([0.3f32, -0.2, 0.5, 0.1], [1.0f32, 0.0, 2.0]);
+    let weight = [0.2f32, -0.1, 0.4, 0.3, 0.6, -0.5];
+    let mut gradients = Vec::new();
+    for elsewhere in [false, true] {
+        let mut tape = Tape::new(Reference::<f32>::default(), DropRates::default());
+        let input = tape.parameter("x", 2, 2, &x);
+        let layer = tape.linear_layer(&LinearSpec {
+            weight: &weight,
+            row_stride: 2,
+            outputs: 3,
+            inputs: 2,
+            bias: None,
+            gated: false,
+            precision: Precision::F32,
+            origin: Origin {
+                weight: "w",
+                ..Origin::default()
+            },
+        });
+        let mut out = tape.zeros(2, 3);
+        let mark = tape.mark();
+        tape.linear(input.view(), &layer, LinearArgs::default(), out.view_mut());
+        let last = out.row_block(1, 1);
+        if elsewhere {
+            let mut rates = [0.0; 3];
+            tape.download(last, &mut rates).unwrap();
+            let g: Vec<f32> = rates.iter().zip(counts).map(|(r, y)| r.exp() - y).collect();
+            tape.add_gradient(last, &g);
+        } else {
+            tape.poisson_loss(last, &counts, &[1.0; 3], 1.0).unwrap();
+        }
+        tape.backward(mark);
+        let mut all = BTreeMap::new();
+        tape.take_gradients(&mut |piece| {
+            all.insert(piece.name.to_owned(), piece.data.to_vec());
+        })
+        .unwrap();
+        gradients.push(all);
+    }
+    for (name, expected) in &gradients[0] {
+        assert!(expected.iter().any(|g| g.abs() > 0.01));
+        let found = &gradients[1][name];
+        assert!(
+            expected.iter().zip(found).all(|(e, f)| (e - f).abs() < 1e-6),
+            "{name}: {found:?} but {expected:?}"
+        );
+    }
+}

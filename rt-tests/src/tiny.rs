@@ -10,6 +10,7 @@ use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::conditions::{ConditionReader, Samples, Tokens};
 use neurohorizon::model::config::{
     ConditionConfig, ConditionKind, Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig,
+    ReadoutConfig, ReadoutKind,
 };
 use neurohorizon::model::identity::Reference;
 use neurohorizon::model::network::{Network, SessionPlan};
@@ -78,6 +79,7 @@ pub fn identity(scheme: IdentityScheme) -> IdentityConfig {
         bin_s: 0.02,
         hidden: 5,
         population: scheme == IdentityScheme::Binned,
+        components: 0,
     }
 }
 
@@ -93,6 +95,25 @@ pub fn conditions() -> Vec<ConditionConfig> {
     vec![
         of("hand", ConditionKind::Behaviour, 2, 0.02),
         of("image", ConditionKind::Stimulus, 3, 0.05),
+    ]
+}
+
+/// Two tasks of a behaviour head.
+pub fn readouts() -> Vec<ReadoutConfig> {
+    let of = |series: &str, kind, columns: usize, (back, ahead)| ReadoutConfig {
+        series: series.into(),
+        kind,
+        step_s: 0.02,
+        back,
+        ahead,
+        unit: "m/s".into(),
+        labels: (0..columns).map(|column| column.to_string()).collect(),
+        mean: vec![0.25; columns],
+        deviation: vec![0.5; if kind == ReadoutKind::Classes { 0 } else { columns }],
+    };
+    vec![
+        of("hand", ReadoutKind::Regression, 2, (3, 1)),
+        of("target", ReadoutKind::Classes, 3, (1, 0)),
     ]
 }
 
@@ -173,7 +194,14 @@ impl Case {
             network.teacher_force(counts);
             let (tape, log_rates) = network.predicted();
             loss += tape.poisson_loss(log_rates, counts, &self.weights, 1.0).unwrap();
-            tape.backward(mark);
+            // Of what is read out any function will do; this one is known in FP64.
+            for (task, readout) in self.checkpoint.config.readouts.iter().enumerate() {
+                let (tape, read) = network.read_out(task);
+                let size = readout.rows() * readout.columns();
+                let wanted: Vec<f32> = (0..size).map(|i| i as f32 - 2.0).collect();
+                loss += tape.poisson_loss(read, &wanted, &vec![0.5; size], 1.0).unwrap();
+            }
+            network.predicted().0.backward(mark);
         }
         let tape = network.predicted().0;
         tape.backward_before(mark);

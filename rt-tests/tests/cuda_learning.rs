@@ -8,7 +8,7 @@ use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::reference::Reference;
 use kernels::tape::DropRates;
 use neurohorizon::model::config::{Decoder, ModelConfig};
-use rt_tests::tiny::{config, history, Case, DECODERS};
+use rt_tests::tiny::{config, history, readouts, Case, DECODERS};
 
 /// Of a gradient's elements, relative to the largest of its tensor: FP32 sums in another order, approximate exponentials.
 const BOUND: f64 = 1e-4;
@@ -60,6 +60,7 @@ fn with_recent_history_and_dropout() {
     };
     let config = ModelConfig {
         history: Some(history()),
+        readouts: readouts(),
         ..config(Decoder::PredictionMemory)
     };
     agrees(&Case::of(config), rates);

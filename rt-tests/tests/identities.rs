@@ -43,6 +43,7 @@ fn config(scheme: IdentityScheme, population: bool, decoder: Decoder) -> ModelCo
             bin_s: 0.02,
             hidden: 12,
             population,
+            components: 0,
         }),
         ..ModelConfig::default()
     }

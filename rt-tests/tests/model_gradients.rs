@@ -5,7 +5,7 @@ use kernels::tape::DropRates;
 use neurohorizon::model::config::{Decoder, Feedback, IdentityScheme, ModelConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rt_tests::tiny::{conditions, config, history, identity, Case, DECODERS};
+use rt_tests::tiny::{conditions, config, history, identity, readouts, Case, DECODERS};
 use std::collections::BTreeMap;
 
 /// Step of the finite differences: over five points their error is about its fourth power; that of rounding, 1e-15 over it.
@@ -98,6 +98,18 @@ fn with_other_modalities() {
         ..config(Decoder::PredictionMemory)
     };
     check(&Case::of(config), DropRates::default());
+}
+
+#[test]
+fn with_readouts() {
+    for history in [None, Some(history())] {
+        let config = ModelConfig {
+            readouts: readouts(),
+            history,
+            ..config(Decoder::QueryAug(Feedback::None))
+        };
+        check(&Case::of(config), DropRates::default());
+    }
 }
 
 #[test]

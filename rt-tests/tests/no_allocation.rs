@@ -1,4 +1,4 @@
-//! The decode thread allocates nothing between its first and its last prediction.
+//! The decode thread allocates nothing between its first and its last prediction, nor does a source of a device.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::Precision;
+use neurohorizon::acquire::blackrock::{self, Blackrock, BlackrockConfig, Protocol, TimeUnit};
+use neurohorizon::acquire::intan::{self, Intan, IntanConfig};
 use neurohorizon::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
-use neurohorizon::acquire::{Pace, SampledSeries};
+use neurohorizon::acquire::wire::ClockConfig;
+use neurohorizon::acquire::{EventSink, Pace, SampledSeries, Source, SpikeEvent};
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::conditions::Tokens;
 use neurohorizon::model::config::{
@@ -18,6 +21,7 @@ use neurohorizon::model::config::{
 use neurohorizon::model::factors::Projection;
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, Inference, UnitMatch};
+use neurohorizon::pipeline::behaviour::Behaviour;
 use neurohorizon::pipeline::calibrate::Calibration;
 use neurohorizon::pipeline::latents::{Latents, LatentsForm};
 use neurohorizon::pipeline::network::NetworkPredictor;
@@ -124,6 +128,7 @@ impl Predictor for Watch {
             axes: ["row".into(), "column".into()],
             meaning: "what is filled, held and published beside the predictions".into(),
             labels: Vec::new(),
+            row_times_s: Vec::new(),
         };
         vec![output("first"), output("second")]
     }
@@ -258,6 +263,15 @@ fn with_recent_history() -> Checkpoint {
     Checkpoint::random(&config, 9, 1)
 }
 
+/// One that also reads behaviour out.
+fn with_readouts() -> Checkpoint {
+    let config = ModelConfig {
+        readouts: rt_tests::tiny::readouts(),
+        ..with_recent_history().config
+    };
+    Checkpoint::random(&config, 9, 1)
+}
+
 /// One of every variant.
 fn variants() -> impl Iterator<Item = (&'static str, Checkpoint)> {
     let golden = [
@@ -278,11 +292,11 @@ fn variants() -> impl Iterator<Item = (&'static str, Checkpoint)> {
     golden
         .into_iter()
         .map(load)
-        .chain([("recent_history", with_recent_history())])
+        .chain([("recent_history", with_recent_history()), ("readouts", with_readouts())])
 }
 
-/// The network with every form of its latents as outputs.
-fn with_latents(network: NetworkPredictor) -> NetworkPredictor {
+/// The network with every form of its latents, and the behaviour that it reads out, as outputs.
+fn with_outputs(network: NetworkPredictor) -> NetworkPredictor {
     let (_, dim) = network.network().latent_shape();
     let projection = Projection {
         mean: vec![0.0; dim],
@@ -294,10 +308,14 @@ fn with_latents(network: NetworkPredictor) -> NetworkPredictor {
         LatentsForm::Newest,
         LatentsForm::Projected(projection),
     ];
-    forms.into_iter().fold(network, |network, form| {
+    let network = forms.into_iter().fold(network, |network, form| {
         let latents = Latents::new(network.network(), form).unwrap();
         network.with_output(Box::new(latents))
-    })
+    });
+    let behaviour: Vec<Behaviour> = Behaviour::all(network.network()).collect();
+    behaviour
+        .into_iter()
+        .fold(network, |network, task| network.with_output(Box::new(task)))
 }
 
 /// Allocations of predictions from windows of so many spikes, and of reading the outputs beside them.
@@ -341,7 +359,7 @@ fn a_network_predicts_without_allocating() {
             };
             let ids = checkpoint.unit_ids[1..].to_vec();
             let network = NetworkPredictor::new(&checkpoint, name, &ids, &options).unwrap();
-            let mut network = with_latents(network);
+            let mut network = with_outputs(network);
             let calls = while_predicting(&mut network, &[0, 1, 40, 3_000, 7]);
             assert_eq!(calls, 0, "{name} with {threads} threads");
         }
@@ -360,6 +378,7 @@ fn identities_are_taken_in_without_allocating() {
             bin_s: 0.02,
             hidden: 16,
             population: true,
+            components: 0,
         }),
         history: with_recent_history().config.history,
         decoder: Decoder::PredictionMemory,
@@ -421,7 +440,7 @@ fn a_network_on_a_gpu_predicts_without_allocating() {
             Box::new(Network::new(backend, &checkpoint, plan.clone()))
         };
         let sound = NetworkPredictor::of(&checkpoint, name, matched.clone(), on(IdleDevice::sound()), None).unwrap();
-        let mut sound = with_latents(sound);
+        let mut sound = with_outputs(sound);
         assert_eq!(while_predicting(&mut sound, &[0, 1, 40, 3_000, 7]), 0, "{name}");
 
         let options = BuildOptions {
@@ -438,5 +457,93 @@ fn a_network_on_a_gpu_predicts_without_allocating() {
         assert!(breaking.device_failure().is_some());
         assert!(calls <= MOST_OF_A_TEXT, "{name}: {calls} allocations");
         assert_eq!(while_predicting(&mut breaking, &[0, 1, 40, 3_000, 7]), 0, "{name}");
+    }
+}
+
+/// A sink that keeps nothing but a count.
+#[derive(Default)]
+struct Counted(u64);
+
+impl EventSink for Counted {
+    fn spikes(&mut self, spikes: &[SpikeEvent]) {
+        self.0 += spikes.len() as u64;
+    }
+    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
+    fn clock(&mut self, _device_ns: i64, _host_ns: i64) {}
+}
+
+/// Polls until `spikes` have come, and says how often that allocated.
+fn while_taking(source: &mut dyn Source, spikes: u64) -> u64 {
+    let mut sink = Counted::default();
+    let before = CALLS.with(Cell::get);
+    let mut now = 0;
+    while sink.0 < spikes {
+        now += MS;
+        source.poll(now, &mut sink).unwrap();
+        assert!(now < 60_000 * MS, "{} of {spikes} spikes have come", sink.0);
+    }
+    CALLS.with(Cell::get) - before
+}
+
+/// From the socket to the ring: connecting, reading, skipping what is broken, placing and counting.
+#[test]
+fn sources_of_devices_take_spikes_without_allocating() {
+    const SPIKES: u32 = 500;
+    let units = vec![
+        "A-000..A-127:1".to_string(),
+        "1..128:1".into(),
+        "Electrode 1..Electrode 128:1".into(),
+    ];
+    let clock = ClockConfig {
+        speed: 1.0,
+        lateness_ns: 0,
+        end_ns: None,
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut bytes = Vec::new();
+    for spike in 0..SPIKES {
+        intan::encode::spike(
+            &mut bytes,
+            intan::encode::channel_name(spike % 200),
+            spike,
+            intan::encode::SpikeId::Unit(1),
+        );
+        bytes.extend(b"?!");
+    }
+    let config = IntanConfig {
+        address: listener.local_addr().unwrap(),
+        sample_rate_hz: 30_000,
+        units: units.clone(),
+        clock,
+    };
+    let mut source = Intan::new(&config).unwrap();
+    source.start(0);
+    let client = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        std::io::Write::write_all(&mut stream, &bytes).unwrap();
+        stream
+    });
+    assert_eq!(while_taking(&mut source, SPIKES.into()), 0, "Intan");
+    client.join().unwrap();
+
+    let config = BlackrockConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        protocol: None,
+        time_unit: Some(TimeUnit::Ticks),
+        units: units.clone(),
+        clock,
+    };
+    let mut source = Blackrock::new(&config).unwrap();
+    source.start(0);
+    let device = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for spike in 0..SPIKES {
+        let mut datagram = Vec::new();
+        let channel = (spike % 200 + 1) as u16;
+        blackrock::encode::spike(&mut datagram, Protocol::V410, spike.into(), channel, 1, 0);
+        device.send_to(&datagram, source.address().unwrap()).unwrap();
+        device.send_to(b"?", source.address().unwrap()).unwrap();
+        if spike % 50 == 49 {
+            assert_eq!(while_taking(&mut source, 50), 0, "Blackrock");
+        }
     }
 }

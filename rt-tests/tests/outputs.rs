@@ -14,6 +14,7 @@ use neurohorizon::model::config::{Decoder, HistoryConfig, ModelConfig};
 use neurohorizon::model::factors::{network_hash, Projection};
 use neurohorizon::model::network::{Network, SessionPlan};
 use neurohorizon::model::{build, BuildOptions, UnitMatch};
+use neurohorizon::pipeline::behaviour::Behaviour;
 use neurohorizon::pipeline::latents::{Latents, LatentsForm};
 use neurohorizon::pipeline::message::{flags, MessageHeader};
 use neurohorizon::pipeline::network::NetworkPredictor;
@@ -156,6 +157,7 @@ impl Predictor for WithOutputs {
             axes: ["row".into(), "channel".into()],
             meaning: format!("{topic} in m/s"),
             labels: labels.iter().map(|label| label.to_string()).collect(),
+            row_times_s: Vec::new(),
         };
         vec![spec("hand", 2, 3, &["x", "y", "z"]), spec("gaze", 1, 1, &[])]
     }
@@ -445,6 +447,70 @@ fn published_latents_are_those_of_the_network_for_the_same_bins() {
         // They differ from bin to bin: equality above says something.
         assert!(published.windows(2).all(|pair| pair[0].array != pair[1].array));
     }
+}
+
+#[test]
+fn published_behaviour_is_what_the_network_reads_out_of_the_same_bins() {
+    const DURATION_MS: i64 = 1_200;
+    let config = ModelConfig {
+        readouts: rt_tests::tiny::readouts(),
+        ..network().config
+    };
+    let checkpoint = Checkpoint::random(&config, UNITS, 4);
+    let ids = checkpoint.unit_ids[1..].to_vec();
+    let spikes = irregular(&ids, DURATION_MS);
+    let mut predictor = NetworkPredictor::new(&checkpoint, "test", &ids, &BuildOptions::default()).unwrap();
+    let tasks: Vec<Behaviour> = Behaviour::all(predictor.network()).collect();
+    for task in tasks {
+        predictor = predictor.with_output(Box::new(task));
+    }
+    let null = NullModel {
+        log_rates: vec![-1.0; UNITS],
+        last_bin_ns: predictor.last_bin_ns(),
+    };
+    let source = Replay::new("test", spikes.clone(), 0, DURATION_MS * MS, Pace::AsFast, MS).unwrap();
+    let (_, received, hello) = run(Box::new(source), Box::new(predictor), &null);
+
+    let matched = UnitMatch::new(&checkpoint, &ids, None).unwrap();
+    let mut alone = build(&checkpoint, &matched.rows, &BuildOptions::default()).unwrap();
+    let mut traces = matched.traces(&checkpoint).unwrap();
+    let mut binned = 0;
+    let [hand, target] = ["behaviour/hand", "behaviour/target"].map(|topic| of(&received, topic));
+    assert_eq!((hand.len(), target.len()), (36, 36));
+    for (hand, target) in hand.iter().zip(&target) {
+        let bin = hand.header.bin_index;
+        let all = || spikes.times_ns.iter().zip(&*spikes.units);
+        for bin in binned..=bin {
+            let mut counts = [0.0; UNITS];
+            let inside = all().filter(|(&time, _)| time / BIN == bin);
+            inside.for_each(|(_, &unit)| counts[unit as usize] += 1.0);
+            traces.push_bin(counts.into_iter());
+        }
+        binned = bin + 1;
+        let from = (bin + 1) * BIN - 500 * MS;
+        let window = all().filter(|(&time, _)| (from..from + 500 * MS).contains(&time));
+        let (times, units): (Vec<f64>, Vec<u32>) =
+            window.map(|(&time, &unit)| ((time - from) as f64 * 1e-9, unit)).unzip();
+        let mut log_rates = vec![0.0; alone.plan().bins * UNITS];
+        alone.predict(Some(&traces), &times, &units, &mut log_rates).unwrap();
+        for (task, message) in [hand, target].into_iter().enumerate() {
+            let mut expected = vec![0.0; message.array.len()];
+            alone.readout(task, &mut expected).unwrap();
+            assert_eq!(message.array, expected, "bin {bin}");
+            assert_eq!((message.header.bin_index, message.header.flags), (bin, 0));
+        }
+        assert!((target.array.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+    assert!(hand.windows(2).all(|pair| pair[0].array != pair[1].array));
+    let said = &hello["outputs"][0];
+    assert_eq!(said["shape"], serde_json::json!([4, 2]));
+    let times: Vec<f64> = serde_json::from_value(said["row_times_s"].clone()).unwrap();
+    let expected = [-0.05, -0.03, -0.01, 0.01];
+    assert!(times.iter().zip(expected).all(|(t, e)| (t - e).abs() < 1e-12));
+    assert!(said["array"]["meaning"]
+        .as_str()
+        .unwrap()
+        .contains("row 2 is the present"));
 }
 
 /// A device that repeats a prediction as one captured graph has the latents of the window it predicted last all the same.

@@ -303,6 +303,7 @@ fn sizes_of_a_recipe() -> ModelConfig {
             bin_s: 0.02,
             hidden: 64,
             population: true,
+            components: 0,
         }),
         ..ModelConfig::default()
     }
@@ -395,6 +396,7 @@ fn small() -> Checkpoint {
             bin_s: 0.02,
             hidden: 8,
             population: false,
+            components: 0,
         }),
         ..ModelConfig::default()
     };

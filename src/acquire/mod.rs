@@ -1,14 +1,18 @@
-//! Sources of spikes, one file a system, each behind the trait [`Source`].
+//! Sources of spikes, one file or folder a system, each behind the trait [`Source`].
 //!
 //! A source runs on a thread of its own and pushes [`SpikeEvent`]s into a ring. Time is the *device clock*: nanoseconds
 //! in the source's own time. Clock markers travel in the same stream as the spikes, so that a bin can close without a
 //! spike: silence is data. What else is recorded (behaviour, what was shown) goes as samples of named [`SampledSeries`]
 //! through a ring beside the spikes'.
 
+pub mod blackrock;
+pub mod intan;
+pub mod open_ephys;
 pub mod pace;
 pub mod replay;
 pub mod simulate;
 pub mod simulated;
+pub mod wire;
 
 use bytemuck::{Pod, Zeroable};
 use thiserror::Error;

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{unit_id, Interval, Recording, Series, NS_PER_S};
 
+pub mod archive;
+pub mod closed_loop;
 mod expected;
 pub mod planted;
 pub mod reach;
@@ -236,27 +238,32 @@ impl Population {
     /// Does not allocate.
     pub fn advance_to(&mut self, t_ns: i64, emit: &mut impl FnMut(i64, u32)) {
         while self.now_ns() + STEP_NS <= t_ns {
-            let start_ns = self.now_ns();
-            let motion = self.task.motion(mid_step(start_ns) + self.lead_ns);
-            for (unit, (tuning, age)) in self.units.iter().zip(&mut self.ages).enumerate() {
-                // One draw a unit and step whatever happened before: its upper half decides, its lower half is the time.
-                let draw = self.random.next_u64();
-                let recovered = self.recovery.get(*age - 1).copied().unwrap_or(1.0);
-                let probability = tuning.drive_hz(motion) * STEP_S * recovered;
-                if ((draw >> 32) as f64) < probability * 4_294_967_296.0 {
-                    let within = ((draw & 0xffff_ffff) * STEP_NS as u64) >> 32;
-                    self.step_spikes.push((within as u32, unit as u32));
-                    *age = 1;
-                } else if *age <= self.recovery.len() {
-                    *age += 1;
-                }
-            }
-            self.step_spikes.sort_unstable();
-            for (within, unit) in self.step_spikes.drain(..) {
-                emit(start_ns + i64::from(within), unit);
-            }
-            self.steps += 1;
+            let motion = self.task.motion(mid_step(self.now_ns()) + self.lead_ns);
+            self.step(motion, emit);
         }
+    }
+
+    /// Simulates one step in which units are driven by `motion`. Does not allocate.
+    fn step(&mut self, motion: Motion, emit: &mut impl FnMut(i64, u32)) {
+        let start_ns = self.now_ns();
+        for (unit, (tuning, age)) in self.units.iter().zip(&mut self.ages).enumerate() {
+            // One draw a unit and step whatever happened before: its upper half decides, its lower half is the time.
+            let draw = self.random.next_u64();
+            let recovered = self.recovery.get(*age - 1).copied().unwrap_or(1.0);
+            let probability = tuning.drive_hz(motion) * STEP_S * recovered;
+            if ((draw >> 32) as f64) < probability * 4_294_967_296.0 {
+                let within = ((draw & 0xffff_ffff) * STEP_NS as u64) >> 32;
+                self.step_spikes.push((within as u32, unit as u32));
+                *age = 1;
+            } else if *age <= self.recovery.len() {
+                *age += 1;
+            }
+        }
+        self.step_spikes.sort_unstable();
+        for (within, unit) in self.step_spikes.drain(..) {
+            emit(start_ns + i64::from(within), unit);
+        }
+        self.steps += 1;
     }
 
     /// The rate that drives a unit at `t_ns`, Hz, constant within a step. Refractoriness takes from it:

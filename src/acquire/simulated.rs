@@ -23,6 +23,14 @@ pub trait SpikeGenerator: Send {
     /// Gives every sample with `from_ns ≤ time < until_ns` to `emit(series, time_ns, values)`, those of a series in order of
     /// time. Does not allocate.
     fn samples(&self, _from_ns: i64, _until_ns: i64, _emit: &mut dyn FnMut(usize, i64, &[f32])) {}
+
+    /// The source has started: device time `device_ns` is host time `host_ns`.
+    fn started(&mut self, _device_ns: i64, _host_ns: i64) {}
+
+    /// Whether it has come to an end of its own, before the source's.
+    fn ended(&self) -> bool {
+        false
+    }
 }
 
 impl SpikeGenerator for Population {
@@ -114,6 +122,7 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
 
     fn start(&mut self, host_ns: i64) {
         self.pacer.start(host_ns);
+        self.generator.started(self.start_ns, host_ns);
     }
 
     fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
@@ -135,7 +144,7 @@ impl<G: SpikeGenerator> Source for Simulated<G> {
         self.generator.samples(self.sampled_ns, due, &mut deliver);
         self.sampled_ns = due;
         sink.clock(due, now_ns);
-        Ok(if due >= self.end_ns {
+        Ok(if due >= self.end_ns || self.generator.ended() {
             Poll::Finished
         } else {
             Poll::Again

@@ -7,27 +7,33 @@ use std::str::FromStr;
 use clap::Args;
 use serde::Serialize;
 
+use super::attribute_inputs::{arrays, print_inputs, GradientArgs};
 use super::eval::EvalArgs;
 use super::eval_setup::{FileIdentity, Setup};
 use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::Position;
-use crate::evaluate::attribution::{attribute, passes, Attribution, Contribution, Part};
+use crate::evaluate::attribution::{attribute, in_words, passes, Attribution, Contribution, Part};
+use crate::evaluate::input_attribution::InputAttribution;
 use crate::evaluate::metrics::{Bits, Resamples};
 use crate::evaluate::parts::{of_epochs, of_series, of_trials};
 use crate::evaluate::predictions::of_network;
 use crate::evaluate::report::render_attribution;
 use crate::train::config::Part as Stretch;
+use crate::train::state::write_whole;
 
 /// Say what each modality contributed to the predictions of a recording's future
 ///
 /// The network predicts the same windows with every subset of the modalities that it learned from ([[model.condition]]), the
 /// spikes always included. Prints, in bits per spike with 95 % intervals from a bootstrap over blocks of windows: what is lost
-/// without each modality, its Shapley value, both also bin by bin and unit by unit, and with --by in parts of the experiment.
+/// without each modality, its Shapley value, both also bin by bin and unit by unit, and with --by in parts of the experiment. With
+/// --gradients, what each input contributed by integrated gradients: spikes by unit and by time before the prediction, recent
+/// history, other modalities by step and channel; and where the encoder attends to, which is no attribution.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  neurohorizon attribute model.safetensors session.npz --html attribution.html\n  \
                         neurohorizon attribute model.safetensors session.nwb --by trials --json\n  \
-                        neurohorizon attribute model.safetensors reach.npz --from 0.8 --by hand_vel"
+                        neurohorizon attribute model.safetensors reach.npz --from 0.8 --by hand_vel\n  \
+                        neurohorizon attribute model.safetensors reach.npz --gradients --html inputs.html --npz inputs.npz"
 )]
 pub struct AttributeArgs {
     /// Checkpoint of a network that sees other modalities
@@ -59,6 +65,14 @@ pub struct AttributeArgs {
     /// Seed of the bootstrap
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    gradients: GradientArgs,
+    /// Write every figure as arrays for numpy.load: delta, shapley [M] and delta_by_bin [M, T], delta_by_unit [M, N],
+    /// delta_by_part [M, V], each with _ci95 [..., 2]; with --gradients also by_source [S], spikes_by_time [G], times_s [G],
+    /// spikes_by_unit_and_time [N, G], by_unit [N, 4], MODALITY_by_step, MODALITY_by_channel, by_target and influence_by_target [N, S],
+    /// attention_by_source, attention_by_time [G], attention_by_unit [N, 2]; and the names along the axes
+    #[arg(long, value_name = "FILE.npz")]
+    npz: Option<PathBuf>,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Also write a report with plots: one HTML file that needs no network
@@ -101,6 +115,8 @@ struct Report<'a> {
     notes: &'a [String],
     #[serde(flatten)]
     attribution: &'a Attribution,
+    /// Of --gradients.
+    inputs: Option<&'a InputAttribution>,
 }
 
 /// Runs the subcommand.
@@ -124,9 +140,11 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
         .iter()
         .map(|condition| condition.series.clone())
         .collect();
-    if modalities.is_empty() {
+    if modalities.is_empty() && !args.gradients.gradients {
         return Err(CliError::Config(
-            "this checkpoint sees spikes alone: there is nothing to attribute ([[model.condition]] when it was trained)".into(),
+            "this checkpoint sees spikes alone: there is nothing to compare ([[model.condition]] when it was trained); --gradients says \
+             what its spikes did"
+                .into(),
         ));
     }
     let parts = parts(args.by.as_ref(), &setup)?;
@@ -145,6 +163,9 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
         })
     })?;
     bar.finish_and_clear();
+    let inputs = args.gradients.attribute(&setup, &config, args.json, |count| {
+        Resamples::new(count, args.bootstrap as usize, args.seed)
+    })?;
 
     let observed = &setup.observed;
     let report = Report {
@@ -157,7 +178,15 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
         bin_s: observed.shape.bin_ns as f64 * 1e-9,
         notes: &setup.notes,
         attribution: &attribution,
+        inputs: inputs.as_ref(),
     };
+    if let Some(path) = &args.npz {
+        let bytes = arrays(&attribution, inputs.as_ref(), &setup.unit_ids).map_err(|source| CliError::System {
+            what: format!("cannot write {}", path.display()),
+            source,
+        })?;
+        write_whole(path, &bytes)?;
+    }
     if let Some(path) = &args.html {
         let facts = [
             ("recording", setup.recording_file.path.clone()),
@@ -169,11 +198,15 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
             ("windows", report.n_windows.to_string()),
             ("spikes", report.n_spikes.to_string()),
         ];
-        let page = render_attribution(&facts, &setup.notes, &setup.unit_ids, report.bin_s, &attribution);
-        std::fs::write(path, page).map_err(|source| CliError::System {
-            what: format!("cannot write the report {}", path.display()),
-            source,
-        })?;
+        let page = render_attribution(
+            &facts,
+            &setup.notes,
+            &setup.unit_ids,
+            report.bin_s,
+            &attribution,
+            inputs.as_ref(),
+        );
+        write_whole(path, page.as_bytes())?;
     }
     if args.json {
         print_json(&report)?;
@@ -242,9 +275,13 @@ fn print(report: &Report<'_>) {
             format!("   Shapley value {}", bits(&shapley.overall))
         });
         say!("{modality:width$}   lost without it {}{shapley}", bits(&delta.overall));
+        say!("{:width$}   {}", "", in_words(&delta.overall));
         for ((part, windows), delta) in attribution.parts.iter().zip(delta_by_part) {
             say!("{:width$}   {part} ({windows} windows): {}", "", bits(delta));
         }
+    }
+    if let Some(inputs) = report.inputs {
+        print_inputs(inputs, report.unit_ids);
     }
     report.notes.iter().for_each(|note| say!("note: {note}"));
 }

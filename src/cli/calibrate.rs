@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{print_json, CliError};
 use crate::data::{Interval, Position, Recording};
 use crate::model::checkpoint::{Checkpoint, Stored};
-use crate::model::identity::{identified, Reference};
+use crate::model::identity::{self, identified, without_encoder, IdentityError, Reference};
 use crate::train::state::write_whole;
 
 /// Compute the units' identities in a session that the network never saw, without a gradient
@@ -60,48 +60,20 @@ struct Report {
 /// What the observed stretches of a part of a recording say of its units.
 ///
 /// # Errors
-/// A checkpoint without an encoder; a part in which no window fits; counts in bins that are not those of the encoder.
+/// An empty part; see [`identity::reference_of`].
 pub fn reference_of(
     checkpoint: &Checkpoint,
     recording: &Recording,
     from: Position,
     to: Position,
 ) -> Result<Reference, CliError> {
-    let config = checkpoint.config.identity.ok_or_else(|| {
-        CliError::Config("this checkpoint has no encoder of identities ([model.identity] when it was trained)".into())
-    })?;
-    if let Some(count_ns) = recording
-        .count_bin_ns
-        .filter(|count_ns| config.bin_ns() % count_ns != 0)
-    {
-        return Err(CliError::Config(format!(
-            "{} holds counts in bins of {} ms, and the encoder of identities takes bins of {} ms",
-            recording.name,
-            count_ns as f64 * 1e-6,
-            config.bin_ns() as f64 * 1e-6
-        )));
-    }
+    let config = checkpoint.config.identity.ok_or(IdentityError::NoEncoder)?;
     let (start_ns, end_ns) = recording.grid_interval(from, to, config.bin_ns())?;
-    let part = Interval { start_ns, end_ns };
-    let observed: Vec<Interval> = recording
-        .intervals
-        .iter()
-        .filter_map(|seen| seen.intersection(&part))
-        .collect();
-    let all: Vec<Option<u32>> = (0..recording.n_units() as u32).map(Some).collect();
-    let (times_ns, units) = recording.spikes_of(&all);
-    let spikes = crate::model::window::Spikes {
-        times_ns: &times_ns,
-        units: &units,
-    };
-    let bin_ns = (checkpoint.config.bin_size * 1e9).round() as i64;
-    Reference::of_stretches(&config, bin_ns, recording.n_units(), spikes, &observed).ok_or_else(|| {
-        CliError::Config(format!(
-            "{}: the reference has no observed stretch as long as a window of the encoder, which is {} s",
-            recording.name,
-            config.window_ns() as f64 * 1e-9
-        ))
-    })
+    Ok(identity::reference_of(
+        checkpoint,
+        recording,
+        Interval { start_ns, end_ns },
+    )?)
 }
 
 /// Runs the subcommand.
@@ -114,8 +86,7 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
     let mut calibrated = identified(&checkpoint, &reference, session, &recording.unit_ids)?;
     let forward_ms = begin.elapsed().as_secs_f64() * 1e3;
     if args.drop_encoder {
-        calibrated.config.identity = None;
-        calibrated.tensors.retain(|name, _| !name.starts_with("identity."));
+        calibrated = without_encoder(calibrated);
     }
     write_whole(&args.out, &calibrated.to_safetensors(Stored::F32)?)?;
     let window_s = checkpoint

@@ -12,13 +12,21 @@ use crate::model::checkpoint::Checkpoint;
 /// Made by `neurohorizon train configs/train-demo.toml --export-f16 configs/demo.safetensors`.
 const CHECKPOINT: &[u8] = include_bytes!("../../configs/demo.safetensors");
 
+/// The shipped network.
+///
+/// # Errors
+/// None that a build that passed its tests could have.
+pub(super) fn shipped() -> Result<Checkpoint, CliError> {
+    Ok(Checkpoint::from_bytes("configs/demo.safetensors", CHECKPOINT)?)
+}
+
 /// What `neurohorizon` does without a command: `configs/simulate.toml` as it is shipped, with the shipped checkpoint.
 ///
 /// # Errors
 /// Where an endpoint cannot be bound.
 pub fn demo() -> Result<ExitCode, CliError> {
     let mut file = RunFile::parse("configs/simulate.toml", include_str!("../../configs/simulate.toml"))?;
-    let checkpoint = Checkpoint::from_bytes("configs/demo.safetensors", CHECKPOINT)?;
+    let checkpoint = shipped()?;
     file.model.checkpoint = Some("configs/demo.safetensors, built in".into());
     let section = file.simulate.clone().unwrap_or_default();
     eprintln!(

@@ -2,15 +2,18 @@
 
 use thiserror::Error;
 
+use crate::acquire::simulate::archive::ArchiveError;
 use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::data::DataError;
+use crate::evaluate::baseline::decoding::FitError;
 use crate::evaluate::conditions::SeriesError;
 use crate::evaluate::conformance::ConformanceError;
 use crate::model::checkpoint::CheckpointError;
 use crate::model::identity::IdentityError;
 use crate::model::BuildError;
 use crate::pipeline::{PredictError, RunError};
+use crate::train::transfer::TransferError;
 use crate::train::TrainError;
 
 /// A command's failure; each is one sentence for the user.
@@ -31,6 +34,9 @@ pub enum CliError {
     /// A recording's series is not what a network learned from.
     #[error(transparent)]
     Series(#[from] SeriesError),
+    /// Classical decoders have nothing to be fitted on.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// Units' identities cannot be computed.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -49,12 +55,18 @@ pub enum CliError {
     /// The simulated population cannot be made.
     #[error(transparent)]
     Simulation(#[from] SimulationError),
+    /// A simulated session cannot be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A model cannot be used.
     #[error(transparent)]
     Model(#[from] PredictError),
     /// Training cannot start or go on.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Nothing can be compared.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// A run could not start.
     #[error(transparent)]
     Run(#[from] RunError),

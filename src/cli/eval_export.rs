@@ -11,11 +11,11 @@ use super::latents_option::{MEAN, NETWORK_HASH, PROJECTION};
 use super::CliError;
 use crate::data::arrays::{ArrayWriter, Elements};
 use crate::data::unit_id;
-use crate::evaluate::baseline::components::PrincipalAxes;
 use crate::evaluate::predictions::Predictions;
 use crate::evaluate::spike_statistics::{ExpectedSummary, TrainDifference, TrainStatistics, TrainSummary};
 use crate::evaluate::spike_trains::{SpikeTrains, Stretches};
 use crate::model::factors::{newest_step, Projection};
+use crate::model::principal::PrincipalAxes;
 use crate::model::Inference;
 use crate::train::state::write_whole;
 

@@ -58,6 +58,24 @@ pub struct FileIdentity {
     pub hash: String,
 }
 
+impl FileIdentity {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn of(path: &Path) -> Result<Self, CliError> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|source| CliError::System {
+            what: format!("cannot read {name}"),
+            source,
+        })?;
+        Ok(FileIdentity {
+            hash: format!("{:016x}", fnv1a(&bytes)),
+            path: name,
+        })
+    }
+}
+
 /// Units, windows, spikes.
 pub struct Setup {
     pub recording: Recording,
@@ -71,6 +89,8 @@ pub struct Setup {
     pub interval_ns: (i64, i64),
     /// Indices into `unit_ids`, ascending.
     pub held_out: Vec<usize>,
+    /// The checkpoint as it is used here, and the rows of its units.
+    pub of_checkpoint: Option<(Checkpoint, Vec<usize>)>,
     pub network: Option<Box<dyn Inference>>,
     /// See [`network_hash`].
     pub network_hash: u64,
@@ -118,9 +138,9 @@ impl Setup {
         let n = units.ids.len();
         let matched = checkpoint.as_ref().zip(units.matched.as_ref());
         let traces = matched.and_then(|(checkpoint, matched)| matched.traces(checkpoint));
-        let of_checkpoint = checkpoint.as_ref().zip(units.matched.as_ref());
-        let of_checkpoint = of_checkpoint.map(|(checkpoint, matched)| matched.null_log_rates(checkpoint));
-        let (null_log_rates, null) = match of_checkpoint {
+        let rates = checkpoint.as_ref().zip(units.matched.as_ref());
+        let rates = rates.map(|(checkpoint, matched)| matched.null_log_rates(checkpoint));
+        let (null_log_rates, null) = match rates {
             Some(Some(rates)) => {
                 let null = if args.identify.is_some() {
                     "reference"
@@ -198,6 +218,7 @@ impl Setup {
             network_hash: checkpoint.as_ref().map_or(0, network_hash),
             traces,
             null,
+            of_checkpoint: checkpoint.clone().zip(units.matched.map(|matched| matched.rows)),
             checkpoint_file: checkpoint
                 .as_ref()
                 .zip(args.checkpoint())
@@ -205,12 +226,12 @@ impl Setup {
                     path: path.display().to_string(),
                     hash: format!("{:016x}", checkpoint.hash),
                 }),
-            recording_file: identity(args.recording())?,
+            recording_file: FileIdentity::of(args.recording())?,
             fit_files: args
                 .fit
                 .fit_on
                 .iter()
-                .map(|path| identity(path))
+                .map(|path| FileIdentity::of(path))
                 .collect::<Result<_, _>>()?,
             notes,
             recording,
@@ -432,16 +453,4 @@ fn notes(recording: &Recording, unobserved: usize, left_out: bool) -> Vec<String
         ));
     }
     notes
-}
-
-fn identity(path: &Path) -> Result<FileIdentity, CliError> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| CliError::System {
-        what: format!("cannot read {name}"),
-        source,
-    })?;
-    Ok(FileIdentity {
-        hash: format!("{:016x}", fnv1a(&bytes)),
-        path: name,
-    })
 }

@@ -9,10 +9,13 @@ macro_rules! say {
 }
 
 mod attribute;
+mod attribute_inputs;
 mod bench;
 mod calibrate;
 mod compute;
+mod decode;
 pub mod demo;
+mod emulate;
 mod error;
 mod eval;
 mod eval_export;
@@ -23,13 +26,21 @@ mod eval_setup;
 mod inspect;
 pub mod latents_option;
 mod progress;
+mod reach;
+mod reach_cursor;
+mod reach_decoders;
+mod reach_report;
+mod reach_screen;
 pub mod run;
 pub mod run_config;
+pub mod run_devices;
 pub mod run_model;
 pub mod run_source;
 mod save_identities;
 mod signals;
+mod simulate;
 mod train;
+mod transfer;
 mod verify;
 
 use std::process::ExitCode;
@@ -54,10 +65,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Reach(reach::ReachArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Attribute(attribute::AttributeArgs),
+    Decode(decode::DecodeArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Transfer(transfer::TransferArgs),
+    Simulate(simulate::SimulateArgs),
+    Emulate(emulate::EmulateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -70,10 +86,15 @@ const NOT_DONE: u8 = 2;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Reach(args)) => reach::run(&args),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Attribute(args)) => attribute::run(&args),
+        Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
+        Some(Command::Transfer(args)) => transfer::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Emulate(args)) => emulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

@@ -7,20 +7,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::latents_option::LatentsOption;
 use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
+use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
-use super::run_source::{build_replay, build_simulation, population, BuiltSource};
+use super::run_source::{build_source, population, BuiltSource};
 use super::save_identities::IdentitySaver;
 use super::{CliError, Device, Weights};
+use crate::acquire::wire::collect::is_away;
+use crate::acquire::wire::{WireCounters, WireReport};
 use crate::data::Position;
 use crate::evaluate::oracle::{score, OracleWindows};
 use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
 
 /// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
-const SIGNAL_BURST: Duration = Duration::from_millis(500);
+pub(super) const SIGNAL_BURST: Duration = Duration::from_millis(500);
 
 /// Predict while spikes come in, and publish the predictions
 ///
@@ -32,7 +36,7 @@ const SIGNAL_BURST: Duration = Duration::from_millis(500);
                         neurohorizon run configs/replay.toml --checkpoint model.ckpt --latents newest\n\n\
                         SIGUSR1 has the units' identities computed anew (--calibrate), from their last activity.")]
 pub struct RunArgs {
-    /// The configuration: `configs/replay.toml` and `configs/simulate.toml` document every key.
+    /// The configuration: `configs/*.toml` document every key.
     pub config: PathBuf,
     /// Checkpoint of the model.
     #[arg(long)]
@@ -108,33 +112,31 @@ impl RunArgs {
     /// Where a flag is for another kind of source than the file's.
     pub fn apply(&self, file: &mut RunFile) -> Result<(), CliError> {
         if let Some(recording) = &self.recording {
-            file.simulate = None;
-            match &mut file.replay {
-                Some(replay) => replay.recording = recording.clone(),
-                None => file.replay = Some(ReplaySection::of(recording.clone())),
-            }
+            let replay = file.replay.take();
+            file.clear_sources();
+            file.replay = Some(ReplaySection {
+                recording: recording.clone(),
+                ..replay.unwrap_or_else(|| ReplaySection::of(recording.clone()))
+            });
         }
-        match (&mut file.replay, &mut file.simulate) {
-            (Some(replay), None) => {
-                replace(&mut replay.speed, &self.speed);
-                replay.from = self.from.or(replay.from);
-                replay.to = self.to.or(replay.to);
-                replay.duration_s = self.duration.or(replay.duration_s);
-            }
-            (None, Some(simulate)) => {
-                if self.from.is_some() || self.to.is_some() {
-                    return Err(CliError::Config("--from and --to need a recording to replay".into()));
-                }
-                replace(&mut simulate.speed, &self.speed);
-                replace(&mut simulate.duration_s, &self.duration);
-            }
-            _ => {
-                let config = self.config.display();
-                return Err(CliError::Config(format!(
-                    "{config} must have exactly one of [replay] and [simulate]"
-                )));
-            }
+        if file.sources() != 1 {
+            let (config, sources) = (self.config.display(), RunFile::SOURCES);
+            return Err(CliError::Config(format!("{config} must have exactly one of {sources}")));
         }
+        if file.replay.is_none() && (self.from.is_some() || self.to.is_some()) {
+            return Err(CliError::Config("--from and --to need a recording to replay".into()));
+        }
+        if let Some(replay) = &mut file.replay {
+            replace(&mut replay.speed, &self.speed);
+            replay.from = self.from.or(replay.from);
+            replay.to = self.to.or(replay.to);
+            replay.duration_s = self.duration.or(replay.duration_s);
+        }
+        if let Some(simulate) = &mut file.simulate {
+            replace(&mut simulate.speed, &self.speed);
+            replace(&mut simulate.duration_s, &self.duration);
+        }
+        apply_flags(file, self.speed.map(|speed| speed.0), self.duration)?;
         file.model.checkpoint = self.checkpoint.clone().or(file.model.checkpoint.take());
         replace(&mut file.model.threads, &self.threads);
         file.model.horizon_bins = self.horizon_bins.or(file.model.horizon_bins);
@@ -160,16 +162,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     args.apply(&mut file)?;
     let checkpoint = load_checkpoint(&file.model)?;
     let bin_ns = bin_ns(&file.model, checkpoint.as_ref())?;
-    let source = match (&file.replay, &file.simulate) {
-        (Some(replay), _) => {
-            let conditions = checkpoint
-                .as_ref()
-                .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
-            build_replay(replay, bin_ns, conditions)?
-        }
-        (None, Some(simulate)) => build_simulation(simulate, bin_ns)?,
-        (None, None) => return Err(CliError::Config("there is no source of spikes".into())),
-    };
+    let conditions = checkpoint
+        .as_ref()
+        .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
+    let source = build_source(&file, bin_ns, conditions)?;
     let model = build_predictor(&file.model, &file.publish.latents, checkpoint.as_ref(), &source)?;
     let saver = match (&args.save_identities, checkpoint) {
         (None, _) => None,
@@ -209,6 +205,7 @@ pub(super) fn run_to_the_end(
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
+    let counters = source.counters;
     let source = source.source;
     let (start_ns, end_ns) = (source.start_ns(), source.end_ns());
     let (name, units) = (source.name().to_string(), source.unit_ids().len());
@@ -241,11 +238,15 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
+    let mut device = DeviceWatch::new(counters.as_deref());
     let (mut stopping_since, mut told) = (None, false);
     while !run.wait(Progress::REFRESH) {
         progress.show(&run.live());
         if let Some(news) = calls.look(&run) {
             progress.tell(&format!("identities   {news}"));
+        }
+        if let Some(news) = device.news() {
+            progress.tell(&format!("source       {name}: {news}"));
         }
         if let (Some(failure), false) = (run.device_failure(), told) {
             progress.tell(&format!(
@@ -267,7 +268,7 @@ pub(super) fn run_to_the_end(
     if let (Some(simulate), Outcome::Finished) = (&file.simulate, summary.outcome) {
         summary.oracle_fp_bps = oracle(simulate, windows, &null_log_rates)?;
     }
-    print(&summary, json);
+    print(&summary, counters.as_deref().map(WireCounters::report), json);
     match &saved {
         Ok(news) if news.is_empty() || quiet => {}
         Ok(news) => eprintln!("identities   {news}"),
@@ -348,11 +349,48 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
     })
 }
 
-fn print(summary: &RunSummary, json: bool) {
+/// Notices that a device has been reached or lost.
+struct DeviceWatch<'a> {
+    counters: Option<&'a WireCounters>,
+    away: bool,
+}
+
+impl<'a> DeviceWatch<'a> {
+    fn new(counters: Option<&'a WireCounters>) -> Self {
+        Self { counters, away: true }
+    }
+
+    fn news(&mut self) -> Option<&'static str> {
+        let away = is_away(self.counters?);
+        if away == std::mem::replace(&mut self.away, away) {
+            return None;
+        }
+        Some(if away {
+            "LOST; the run goes on without spikes until it is back"
+        } else {
+            "connected"
+        })
+    }
+}
+
+/// A summary, and what became of what a device sent.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    summary: &'a RunSummary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<WireReport>,
+}
+
+fn print(summary: &RunSummary, source: Option<WireReport>, json: bool) {
     if json {
         // A summary has no map with keys that are not strings, the only thing that JSON refuses.
-        say!("{}", serde_json::to_string(summary).unwrap_or_default());
+        let printed = Printed { summary, source };
+        say!("{}", serde_json::to_string(&printed).unwrap_or_default());
     } else {
         say!("{summary}");
+        if let Some(source) = source {
+            say!("source       {source}");
+        }
     }
 }

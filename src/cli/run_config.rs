@@ -7,11 +7,12 @@ use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
 
 use super::latents_option::LatentsOption;
+use super::run_devices::{BlackrockSection, IntanSection, OpenEphysSection};
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
 
-/// A whole configuration: exactly one of `replay` and `simulate`.
+/// A whole configuration, with exactly one source.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
@@ -19,6 +20,12 @@ pub struct RunFile {
     pub replay: Option<ReplaySection>,
     /// Spikes from the simulated population.
     pub simulate: Option<SimulateSection>,
+    /// Spikes from Intan RHX.
+    pub intan: Option<IntanSection>,
+    /// Spikes from a Blackrock device.
+    pub blackrock: Option<BlackrockSection>,
+    /// Spikes from the Open Ephys GUI.
+    pub open_ephys: Option<OpenEphysSection>,
     /// What predicts.
     #[serde(default)]
     pub model: ModelSection,
@@ -302,6 +309,27 @@ pub fn s_to_ns(key: &str, s: f64) -> Result<i64, CliError> {
 }
 
 impl RunFile {
+    /// Tables that may describe a source.
+    pub const SOURCES: &str = "[replay], [simulate], [intan], [blackrock] and [open_ephys]";
+
+    /// Number of sources.
+    pub fn sources(&self) -> usize {
+        let sources = [
+            self.replay.is_some(),
+            self.simulate.is_some(),
+            self.intan.is_some(),
+            self.blackrock.is_some(),
+            self.open_ephys.is_some(),
+        ];
+        sources.into_iter().filter(|&there| there).count()
+    }
+
+    /// Leaves every source out.
+    pub fn clear_sources(&mut self) {
+        (self.replay, self.simulate) = (None, None);
+        (self.intan, self.blackrock, self.open_ephys) = (None, None, None);
+    }
+
     /// Reads a configuration.
     ///
     /// # Errors
@@ -373,10 +401,16 @@ mod tests {
 
     #[test]
     fn the_shipped_configurations_are_read() {
-        for name in ["replay.toml", "simulate.toml"] {
+        for name in [
+            "replay.toml",
+            "simulate.toml",
+            "intan.toml",
+            "blackrock.toml",
+            "open_ephys.toml",
+        ] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
             let file = RunFile::read(&path).unwrap();
-            assert!(file.replay.is_some() != file.simulate.is_some());
+            assert_eq!(file.sources(), 1, "{name}");
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{CliError, Compute, Device};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::unidentified;
 use crate::model::{BuildError, BuildOptions, UnitMatch};
+use crate::pipeline::behaviour::Behaviour;
 use crate::pipeline::calibrate::Calibration;
 use crate::pipeline::latents::Latents;
 use crate::pipeline::network::NetworkPredictor;
@@ -115,9 +116,14 @@ fn network(
         let latents = Latents::new(predictor.network(), form).map_err(|what| latents.fault(what))?;
         predictor = predictor.with_output(Box::new(latents));
     }
+    let behaviour: Vec<Behaviour> = Behaviour::all(predictor.network()).collect();
+    for task in behaviour {
+        predictor = predictor.with_output(Box::new(task));
+    }
     compute.tell();
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
-    if !section.trust_units && calibration.is_none() {
+    // A device's rates are not known before the run.
+    if !section.trust_units && calibration.is_none() && source.counters.is_none() {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
         let known: Vec<f64> = known
             .filter(|(_, unit)| unit.is_some())

@@ -1,10 +1,14 @@
 //! From the configuration to a source of spikes, and the mean rates that go with it.
 
-use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, SimulateSection};
+use std::sync::Arc;
+
+use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection};
+use super::run_devices::{build_blackrock, build_intan, build_open_ephys};
 use super::CliError;
 use crate::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
 use crate::acquire::simulated::Simulated;
+use crate::acquire::wire::WireCounters;
 use crate::acquire::{SampledSeries, Source};
 use crate::data::{Position, Recording};
 use crate::model::config::ConditionConfig;
@@ -20,6 +24,28 @@ pub struct BuiltSource {
     pub means_from: String,
     /// What reading the recording changed or left out.
     pub notes: Vec<String>,
+    /// What became of what a device sent; none where there is no device. The mean rates are then assumed ones.
+    pub counters: Option<Arc<WireCounters>>,
+}
+
+/// The source that the configuration asks for; a recording is replayed with its series that are among a network's `conditions`.
+///
+/// # Errors
+/// Where there is not exactly one, or it cannot be used.
+pub fn build_source(file: &RunFile, bin_ns: i64, conditions: &[ConditionConfig]) -> Result<BuiltSource, CliError> {
+    if let Some(replay) = &file.replay {
+        build_replay(replay, bin_ns, conditions)
+    } else if let Some(simulate) = &file.simulate {
+        build_simulation(simulate, bin_ns)
+    } else if let Some(intan) = &file.intan {
+        build_intan(intan, bin_ns)
+    } else if let Some(blackrock) = &file.blackrock {
+        build_blackrock(blackrock, bin_ns)
+    } else if let Some(open_ephys) = &file.open_ephys {
+        build_open_ephys(open_ephys, bin_ns)
+    } else {
+        Err(CliError::Config("there is no source of spikes".into()))
+    }
 }
 
 /// The part of a recording to replay, device ns, on the grid of bins that starts at its first spike.
@@ -97,6 +123,7 @@ pub fn build_replay(
         mean_log_rates,
         means_from,
         notes: recording.notes,
+        counters: None,
     })
 }
 
@@ -145,5 +172,6 @@ pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltS
         mean_log_rates,
         means_from,
         notes: Vec::new(),
+        counters: None,
     })
 }

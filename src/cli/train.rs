@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::compute::{Compute, Device, Weights};
 use super::{signals, CliError};
+use crate::evaluate::behaviour::Decoded;
 use crate::model::checkpoint::{Checkpoint, Stored};
-use crate::train::config::TrainConfig;
+use crate::train::config::{JudgedBy, TrainConfig};
 use crate::train::display::{Display, Validation};
 use crate::train::learner::learners;
 use crate::train::set_up::training_set;
@@ -122,10 +123,11 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
             } => {
                 display.step(*step, *loss, *learning_rate);
             }
-            Event::Validated { step, score, best } => {
+            Event::Validated { step, score, best, .. } => {
                 let validation = Validation {
                     bits_per_spike: score.bits_per_spike,
                     loss: score.loss,
+                    readouts: readouts_text(&score.readouts),
                     best: *best,
                 };
                 display.validated(*step, &validation);
@@ -149,10 +151,13 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, CliError> {
         Ending::Patience => say!("ended after step {}: no better validation for a while", outcome.step),
     }
     match (&outcome.checkpoint, outcome.best) {
-        (Some(path), Some(best)) => say!(
-            "best validation {best:.5} bits per spike, generated: {}",
-            path.display()
-        ),
+        (Some(path), Some(best)) => {
+            let judged_by = match outcome.judged_by {
+                JudgedBy::Spikes => "bits per spike, generated",
+                JudgedBy::Behaviour => "mean R² (of classes: share right) of what is read out",
+            };
+            say!("best validation {best:.5} {judged_by}: {}", path.display());
+        }
         (Some(path), None) => say!("nothing to validate on; the latest weights: {}", path.display()),
         (None, _) => say!("not validated yet, so that no weights are the best so far"),
     }
@@ -195,19 +200,46 @@ fn introduce(config: &TrainConfig, set: &crate::train::sampler::TrainingSet) {
     }
 }
 
+/// R² by channel, or the share of classes that are right.
+fn readouts_text(readouts: &[Decoded]) -> String {
+    let text = |decoded: &Decoded| {
+        let r2: Vec<String> = decoded.r2.iter().map(|r2| format!("{:.3}", r2.value)).collect();
+        match (decoded.score, r2.is_empty()) {
+            (None, _) => String::new(),
+            (Some(score), true) => format!(", {} {:.1} % right", decoded.series, 100.0 * score.value),
+            (Some(_), false) => format!(", {} R² {}", decoded.series, r2.join(" ")),
+        }
+    };
+    readouts.iter().map(text).collect()
+}
+
 fn logged(event: &Event) -> serde_json::Value {
     match event {
         Event::Step {
             step,
             loss,
+            readout_loss,
             learning_rate,
             gradient_norm,
-        } => json!({ "step": step, "loss": loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm }),
-        Event::Validated { step, score, best } => json!({
+        } => json!({
+            "step": step,
+            "loss": loss,
+            "readout_loss": readout_loss,
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm,
+        }),
+        Event::Validated {
+            step,
+            score,
+            criterion,
+            best,
+        } => json!({
             "step": step,
             "bits_per_spike": score.bits_per_spike,
             "by_bin": score.by_bin,
             "validation_loss": score.loss,
+            "readouts": score.readouts,
+            "criterion": criterion,
             "best": best,
         }),
     }

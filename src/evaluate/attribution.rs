@@ -15,6 +15,17 @@ use serde::Serialize;
 use super::metrics::{Bits, BitsFigures, Gains, Resamples};
 use super::predictions::{Observed, Predictions};
 
+/// What Δ says, for people: a negative result too.
+pub fn in_words(delta: &Bits) -> &'static str {
+    match (delta.value, delta.ci95) {
+        (None, _) => "nothing to measure it by",
+        (Some(_), None) => "without an interval nothing can be said of chance",
+        (Some(_), Some([low, _])) if low > 0.0 => "predictions gain from it",
+        (Some(_), Some([_, high])) if high < 0.0 => "predictions are worse with it",
+        (Some(_), Some(_)) => "no measurable contribution: the interval holds zero",
+    }
+}
+
 /// Most modalities of which every subset is tried.
 pub const MOST_MODALITIES: usize = 6;
 
@@ -183,6 +194,15 @@ mod tests {
             share_a + share_b,
             overall(&attribution.with_all) - overall(&attribution.with_none),
         );
+    }
+
+    #[test]
+    fn negative_results_are_said() {
+        let of = |value, ci95| in_words(&Bits { value, ci95 });
+        assert!(of(Some(0.1), Some([-0.1, 0.3])).contains("no measurable"));
+        assert!(of(Some(-0.1), Some([-0.3, -0.05])).contains("worse"));
+        assert!(of(Some(0.1), Some([0.05, 0.3])).contains("gain"));
+        assert!(of(None, None).contains("nothing"));
     }
 
     #[test]

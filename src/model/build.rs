@@ -279,6 +279,8 @@ pub trait Inference: Send {
     fn latents(&mut self, out: &mut [f32]) -> Result<(), BackendError>;
     /// L and D.
     fn latent_shape(&self) -> (usize, usize);
+    /// See [`Network::readout`].
+    fn readout(&mut self, task: usize, out: &mut [f32]) -> Result<(), BackendError>;
 }
 
 impl<B> Inference for Network<B>
@@ -329,6 +331,9 @@ where
     }
     fn latent_shape(&self) -> (usize, usize) {
         Network::latent_shape(self)
+    }
+    fn readout(&mut self, task: usize, out: &mut [f32]) -> Result<(), BackendError> {
+        Network::readout(self, task, out)
     }
 }
 

@@ -82,6 +82,19 @@ impl Tokens {
         }
     }
 
+    /// The same steps, and values so many times as far from the mean.
+    pub fn scaled(&self, by: f32) -> Tokens {
+        Tokens {
+            steps: self.steps.clone(),
+            values: self.values.iter().map(|x| x * by).collect(),
+        }
+    }
+
+    /// A row for each step, `[M, C]`, in deviations from the mean.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Takes another's place; of the same modality.
     pub(super) fn copy(&mut self, other: &Tokens) {
         self.steps.clear();
@@ -138,6 +151,16 @@ pub(super) fn modality_tokens<B: Backend>(
 }
 
 impl<B: Backend> ModalityTokens<B> {
+    /// `[M, C]`, as they were taken in.
+    pub(super) fn values(&self) -> &B::Tensor {
+        &self.values
+    }
+
+    /// First of their rows among the tokens' keys and values.
+    pub(super) fn first_row(&self) -> usize {
+        self.first_row
+    }
+
     /// Adds rows and times of the tokens that are shown.
     pub(super) fn list(&self, rows: &mut Vec<u32>, times_s: &mut Vec<f64>) {
         rows.extend(self.shown.steps.iter().map(|step| self.first_row as u32 + step));

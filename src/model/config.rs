@@ -1,10 +1,12 @@
 //! Sizes and variants of the network, as the reference's constructor takes them.
 
 mod conditions;
+mod readouts;
 
 use serde_json::{json, Map, Value};
 
 pub use conditions::{ConditionConfig, ConditionKind};
+pub use readouts::{ReadoutConfig, ReadoutKind};
 
 /// How a bin sees the counts of the bin before it, in the `query_aug` decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct IdentityConfig {
     pub hidden: usize,
     /// Whether the counts of all other units stand beside a unit's own (`binned` only).
     pub population: bool,
+    /// Components of the population that a unit's loadings are computed of; 0 for none.
+    pub components: usize,
 }
 
 /// Sizes of the network. Times in seconds. Names are those of the reference's constructor but for the memory's.
@@ -121,6 +125,8 @@ pub struct ModelConfig {
     pub identity: Option<IdentityConfig>,
     /// Other modalities that it may see (`conditions`).
     pub conditions: Vec<ConditionConfig>,
+    /// Behaviour that it reads out (`readouts`).
+    pub readouts: Vec<ReadoutConfig>,
 }
 
 impl Default for ModelConfig {
@@ -148,6 +154,7 @@ impl Default for ModelConfig {
             history: None,
             identity: None,
             conditions: Vec::new(),
+            readouts: Vec::new(),
         }
     }
 }
@@ -215,6 +222,7 @@ impl ModelConfig {
             history: keys.get("recent_history").map(HistoryConfig::from_json).transpose()?,
             identity: keys.get("identity").map(IdentityConfig::from_json).transpose()?,
             conditions: ConditionConfig::list_from_json(keys)?,
+            readouts: ReadoutConfig::list_from_json(keys)?,
         };
         config.validate()?;
         Ok(config)
@@ -264,6 +272,9 @@ impl ModelConfig {
         }
         if !self.conditions.is_empty() {
             keys["conditions"] = self.conditions.iter().map(ConditionConfig::to_json).collect();
+        }
+        if !self.readouts.is_empty() {
+            keys["readouts"] = self.readouts.iter().map(ReadoutConfig::to_json).collect();
         }
         keys
     }
@@ -320,6 +331,18 @@ impl ModelConfig {
                 .any(|other| other.series == condition.series)
             {
                 return refuse(format!("`conditions` names the series {:?} twice", condition.series));
+            }
+        }
+        for (index, readout) in self.readouts.iter().enumerate() {
+            readout.validate(self.history_s())?;
+            let series = &readout.series;
+            if self.readouts[..index].iter().any(|other| other.series == *series) {
+                return refuse(format!("`readouts` names the series {series:?} twice"));
+            }
+            if self.conditions.iter().any(|condition| condition.series == *series) {
+                return refuse(format!(
+                    "the series {series:?} is among `conditions` and `readouts`: what is shown need not be read out"
+                ));
             }
         }
         if self.dim < 4 || !self.dim.is_multiple_of(2) {
@@ -478,6 +501,7 @@ impl IdentityConfig {
             bin_s: reader.number("bin_s", 0.0)?,
             hidden: reader.size("hidden", 0)?,
             population: reader.flag("population", false)?,
+            components: reader.size("components", 0)?,
         })
     }
 
@@ -489,6 +513,7 @@ impl IdentityConfig {
             "bin_s": self.bin_s,
             "hidden": self.hidden,
             "population": self.population,
+            "components": self.components,
         })
     }
 
@@ -501,6 +526,12 @@ impl IdentityConfig {
             if !(1..=most).contains(&value) {
                 return Err(ConfigError(format!("`{key}` is {value}, expected 1 to {most}")));
             }
+        }
+        if self.components > 256 {
+            return Err(ConfigError(format!(
+                "`identity.components` is {}, expected at most 256",
+                self.components
+            )));
         }
         if !(1e-3..=10.0).contains(&self.bin_s) {
             return Err(ConfigError(format!(
@@ -561,5 +592,14 @@ impl<'a> Reader<'a> {
     }
     fn word(&self, key: &str, default: &'a str) -> Result<&'a str, ConfigError> {
         self.get(key, default, "a word", Value::as_str)
+    }
+    /// A list of numbers, which must be there, of `table`.
+    fn numbers(&self, table: &str, key: &str) -> Result<Vec<f32>, ConfigError> {
+        let list = self.0.get(key).and_then(Value::as_array);
+        let list: Option<Vec<f32>> = list.and_then(|list| {
+            let number = |value: &Value| value.as_f64().map(|number| number as f32);
+            list.iter().map(number).collect()
+        });
+        list.ok_or_else(|| ConfigError(format!("`{table}.{key}` is no list of numbers")))
     }
 }

@@ -6,8 +6,9 @@
 use super::checkpoint::Checkpoint;
 use crate::hash::fnv1a;
 
-/// Tensors that say nothing of how latents come from embeddings: those of the units, of sessions, and of the path beside.
-const NOT_OF_LATENTS: [&str; 3] = ["unit_emb.", "session_emb.", "history."];
+/// Tensors that say nothing of how latents come from embeddings: those of the units, of sessions, of the path beside, and of what
+/// is read out of latents.
+const NOT_OF_LATENTS: [&str; 4] = ["unit_emb.", "session_emb.", "history.", "readout."];
 
 /// A hash of the weights of a network without those of units and sessions: the same for every session it is used in.
 pub fn network_hash(checkpoint: &Checkpoint) -> u64 {

@@ -13,6 +13,8 @@ pub mod identity;
 pub mod layers;
 pub mod network;
 pub mod poisson;
+pub(crate) mod principal;
+pub mod readout;
 pub mod recent;
 mod session;
 pub mod traces;

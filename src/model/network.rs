@@ -4,6 +4,8 @@
 //! type), queries of the latents, the unit's part of the head and of the feedback encoder. What depends on the past bins
 //! only is cached while generating. Neither changes the numbers beyond the order of sums.
 
+mod inspect;
+
 use kernels::{
     Activation, Attention, Backend, BackendError, Dropout, LinearArgs, Map, Mask, Matrix, Precision, Rotary, View,
 };
@@ -17,9 +19,12 @@ use super::conditions::Tokens;
 use super::config::{Decoder, ModelConfig};
 use super::identity::{Identities, Reference};
 use super::layers::add_linear;
+use super::readout::in_units;
+use super::recent::SessionHistory;
 use super::session::{Buffers, Session};
 use super::traces::Traces;
 use super::weights::Weights;
+pub use inspect::{InputViews, Token};
 
 /// Log rates are clamped to ± this.
 pub const LOG_RATE_LIMIT: f32 = 10.0;
@@ -167,7 +172,7 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// Turns the window's spikes into latents and the decoder's keys and values of them. `times_s` are seconds from the
+    /// Turns the window's spikes into latents, the decoder's keys and values of them, and what is read out of them. `times_s` are seconds from the
     /// start of the history window, `units` numbers within the session, as many of each; at most the plan's spikes.
     pub fn encode(&mut self, times_s: &[f64], units: &[u32]) {
         let Network {
@@ -235,6 +240,10 @@ impl<B: Backend> Network<B> {
             layer
                 .cross
                 .keys_and_values(backend, x.view(), latent_rotary, key_value, 0);
+        }
+        if let (Some(head), Some(readout)) = (&weights.readout, &mut buffers.readout) {
+            let components = session.history.as_ref().map(SessionHistory::components);
+            head.read_out(backend, x, latent_rotary, components, readout);
         }
     }
 
@@ -341,6 +350,28 @@ impl<B: Backend> Network<B> {
     /// Copies the log rates out, `[T, N]`.
     pub fn log_rates(&mut self, out: &mut [f32]) -> Result<(), BackendError> {
         self.backend.download(self.buffers.log_rates.view(), out)
+    }
+
+    /// What it runs on, and what a task of the behaviour head read out there, `[R, columns]`, in deviations or logits: for a
+    /// backend that learns from it. Tasks are numbered as the configuration's `readouts`.
+    ///
+    /// # Panics
+    /// If there is no such task.
+    pub fn read_out(&mut self, task: usize) -> (&mut B, View<'_, B::Tensor>) {
+        let readout = self.buffers.readout.as_ref().expect("a network with readouts");
+        (&mut self.backend, readout.output(task))
+    }
+
+    /// Copies out what a task of the behaviour head read, `[R, columns]`: numbers in the series' unit, or the classes'
+    /// probabilities.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn readout(&mut self, task: usize, out: &mut [f32]) -> Result<(), BackendError> {
+        let (backend, read) = self.read_out(task);
+        backend.download(read, out)?;
+        in_units(&self.config.readouts[task], out);
+        Ok(())
     }
 
     /// Copies the processor's output out, `[L, D]`.

@@ -116,6 +116,16 @@ impl<B: Backend> RecentHistory<B> {
 }
 
 impl<B: Backend> SessionHistory<B> {
+    /// What is seen of every unit itself, `[N, K + 2]`, and of the population, `[J, N]`.
+    pub(super) fn inputs(&self) -> [&B::Tensor; 2] {
+        [&self.own, &self.population]
+    }
+
+    /// What the population's components are in the window, `[1, components]`.
+    pub(super) fn components(&self) -> &B::Tensor {
+        &self.components
+    }
+
     /// Takes other rows of the units in.
     pub(super) fn identify(&mut self, backend: &mut B, rows: &HistoryRows) {
         backend.upload(&rows.unit_weight, self.unit_weight.view_mut());

@@ -8,6 +8,7 @@ use super::config::{Decoder, ModelConfig};
 use super::feedback::UnitFeedback;
 use super::identity::{Identities, UnitTables};
 use super::network::SessionPlan;
+use super::readout::ReadoutBuffers;
 use super::recent::SessionHistory;
 use super::weights::Weights;
 
@@ -86,6 +87,8 @@ pub(super) struct Buffers<B: Backend> {
     pub(super) population: Vec<f32>,
     /// Counts that are fed back, `[T·N, 1]`.
     pub(super) counts: B::Tensor,
+    /// Of the behaviour head, where there is one.
+    pub(super) readout: Option<ReadoutBuffers<B>>,
 }
 
 /// An inner width that serves both kinds of attention.
@@ -236,6 +239,10 @@ impl<B: Backend> Buffers<B> {
             raw_log_rates: backend.zeros(bins * n, 1),
             log_rates: backend.zeros(bins * n, 1),
             counts: backend.zeros(bins * n, 1),
+            readout: weights
+                .readout
+                .as_ref()
+                .map(|head| head.prepare(backend, config, &weights.omega)),
             features: vec![
                 0.0;
                 n * config

@@ -4,12 +4,13 @@ use kernels::generation::{GeneratedAttention, GeneratedLayer, GeneratedMemoryAtt
 use kernels::{Backend, Dropout, LinearSpec, Origin, Precision, View};
 
 use super::checkpoint::{Checkpoint, HostTensor};
-use super::config::{Decoder, Feedback, IdentityScheme};
+use super::config::{Decoder, Feedback, IdentityScheme, ReadoutConfig};
 use super::feedback::{
     CountMlpPool, CountQuery, FeedbackEncoder, MemoryEncoder, RateWeighted, CROSS_ATTENTION_FEEDBACK_HEADS,
 };
-use super::identity::{EventPool, HistoryHeads, IdentityEncoder, Look, Mlp};
+use super::identity::{EventPool, HistoryHeads, IdentityEncoder, LoadingLayers, Look, Mlp};
 use super::layers::{CrossAttention, FeedForward, LayerNorm, NormedLinear, SelfAttention};
+use super::readout::{ReadoutHead, Task};
 use super::recent::RecentHistory;
 
 /// One decoder layer.
@@ -95,6 +96,8 @@ pub struct Weights<B: Backend> {
     pub(super) identity: Option<IdentityEncoder<B>>,
     /// Channels → D for each modality; the bias is the token type's embedding.
     pub(super) conditions: Vec<B::Linear>,
+    /// What reads behaviour out of the latents, where something is.
+    pub(super) readout: Option<ReadoutHead<B>>,
 }
 
 impl<B: Backend> Weights<B> {
@@ -144,6 +147,7 @@ impl<B: Backend> Weights<B> {
                 .iter()
                 .map(|condition| loader.linear(&format!("condition.{}", condition.series)))
                 .collect(),
+            readout: loader.readout(),
         }
     }
 }
@@ -338,6 +342,42 @@ impl<B: Backend> Loader<'_, B> {
         })
     }
 
+    fn readout(&mut self) -> Option<ReadoutHead<B>> {
+        let config = &self.checkpoint.config;
+        let (readouts, with_history) = (&config.readouts, config.history.is_some());
+        if readouts.is_empty() {
+            return None;
+        }
+        let mut task = |readout: &ReadoutConfig| {
+            let (prefix, columns) = (format!("readout.task.{}", readout.series), readout.columns());
+            let recent = format!("{prefix}.recent.weight");
+            let slice = |row| Slice {
+                row: row * columns,
+                rows: columns,
+                ..self.whole(&recent)
+            };
+            let slices: Vec<Slice> = match with_history {
+                true => (0..readout.rows()).map(slice).collect(),
+                false => Vec::new(),
+            };
+            Task {
+                rows: readout.rows(),
+                columns,
+                query: self.table(&format!("{prefix}.query")),
+                output: self.linear(&format!("{prefix}.output")),
+                recent: slices
+                    .into_iter()
+                    .map(|slice| self.slice(&recent, None, slice, false))
+                    .collect(),
+            }
+        };
+        Some(ReadoutHead {
+            tasks: readouts.iter().map(&mut task).collect(),
+            cross: self.cross_attention("readout.cross"),
+            ffn: self.feed_forward("readout.ffn", Dropout::None),
+        })
+    }
+
     fn mlp(&mut self, prefix: &str) -> Mlp<B> {
         let (hidden, _) = self.matrix_shape(&format!("{prefix}.0.weight"));
         let (outputs, _) = self.matrix_shape(&format!("{prefix}.2.weight"));
@@ -377,6 +417,10 @@ impl<B: Backend> Loader<'_, B> {
             config: identity,
             look,
             unit: self.mlp("identity.unit"),
+            loadings: (identity.components > 0).then(|| LoadingLayers {
+                hidden: self.linear("identity.loadings"),
+                straight: self.linear("identity.straight"),
+            }),
             history,
         })
     }

@@ -13,7 +13,8 @@ use super::predictor::Predictor;
 /// The part of `hello` that does not change in a run. All keys of the message:
 ///
 /// `schema`, `version`; `topic`, `header_len`, `header` (fields in order, with numpy types), `flags` (name → bit),
-/// `array` (dtype, meaning, axes); `outputs` (one for each further topic: `topic`, `array`, `shape`, `labels` of the columns);
+/// `array` (dtype, meaning, axes); `outputs` (one for each further topic: `topic`, `array`, `shape`, `labels` of the columns,
+/// `row_times_s` from the end of the bin, where rows are of times);
 /// `modalities` (what the network may see beside the spikes: `series`, `source`, null where nobody delivers it);
 /// `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
 /// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
@@ -41,6 +42,7 @@ pub(crate) fn fixed_part(
                 "array": {"dtype": "<f4", "meaning": output.meaning, "axes": output.axes},
                 "shape": [output.rows, output.cols],
                 "labels": output.labels,
+                "row_times_s": output.row_times_s,
             })
         })
         .collect();

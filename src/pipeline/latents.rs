@@ -94,6 +94,7 @@ impl NetworkOutput for Latents {
             axes: axes.map(String::from),
             meaning,
             labels,
+            row_times_s: Vec::new(),
         }
     }
 

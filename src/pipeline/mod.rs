@@ -11,7 +11,9 @@
 //! or failing part never stops the others: what is lost on the way is refused, counted, and flagged in the next
 //! [`message`]. [`runtime::Run`] puts it together.
 
+pub mod behaviour;
 mod bin;
+pub mod bin_output;
 #[cfg(test)]
 mod bin_tests;
 pub mod calibrate;

@@ -15,7 +15,7 @@ use super::predictor::Predictor;
 pub const STAND_IN: u32 = flags::HELD | flags::NEUTRAL;
 
 /// An array that is published for every bin, `[rows, cols]`, float32.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutputSpec {
     /// Its topic on the first endpoint.
     pub topic: String,
@@ -29,6 +29,8 @@ pub struct OutputSpec {
     pub meaning: String,
     /// Names of the columns; none, or one each.
     pub labels: Vec<String>,
+    /// What time each row is of, s from the end of the bin; none where rows are of no time.
+    pub row_times_s: Vec<f64>,
 }
 
 /// Checks the outputs that a predictor declares.
@@ -53,6 +55,10 @@ pub(crate) fn check(specs: &[OutputSpec]) -> Result<(), String> {
         if !spec.labels.is_empty() && spec.labels.len() != *cols {
             let labels = spec.labels.len();
             return Err(format!("the output {topic:?} has {labels} labels for {cols} columns"));
+        }
+        if !spec.row_times_s.is_empty() && spec.row_times_s.len() != *rows {
+            let times = spec.row_times_s.len();
+            return Err(format!("the output {topic:?} has {times} times for {rows} rows"));
         }
     }
     Ok(())
@@ -189,6 +195,7 @@ mod tests {
             axes: ["step".into(), "factor".into()],
             meaning: "test".into(),
             labels: Vec::new(),
+            row_times_s: Vec::new(),
         }
     }
 
@@ -209,5 +216,10 @@ mod tests {
             ..spec("x", 1, 2)
         };
         assert!(check(&[labelled]).unwrap_err().contains("1 labels for 2 columns"));
+        let timed = OutputSpec {
+            row_times_s: vec![0.0; 2],
+            ..spec("x", 1, 2)
+        };
+        assert!(check(&[timed]).unwrap_err().contains("2 times for 1 rows"));
     }
 }

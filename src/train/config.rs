@@ -9,9 +9,9 @@ use super::sampler::{SamplerOptions, UnitDropout};
 use super::schedule::{Schedule, ScheduleError};
 use super::sections::WARM_UP_STEPS;
 pub use super::sections::{
-    ConditionSection, DataSection, DropoutSection, ExposureSection, HistorySection, IdentitySection, ModelSection,
-    Only, OptimiserKind, OptimiserSection, Part, RateOver, RecordingSection, ScheduleSection, SimulateSection,
-    TrainingSection, UnitDropoutSection,
+    ConditionSection, DataSection, DropoutSection, ExposureSection, HistorySection, IdentitySection, JudgedBy,
+    ModelSection, Only, OptimiserKind, OptimiserSection, Part, RateOver, ReadoutSection, RecordingSection,
+    ScheduleSection, SimulateSection, TrainingSection, UnitDropoutSection,
 };
 use super::TrainError;
 use crate::model::config::{Decoder, Feedback, HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
@@ -80,6 +80,7 @@ fn identity_config(section: &IdentitySection) -> Result<IdentityConfig, String> 
         bin_s: section.bin_ms * 1e-3,
         hidden: section.hidden,
         population: section.population && scheme == IdentityScheme::Binned,
+        components: section.components,
     })
 }
 
@@ -155,6 +156,18 @@ impl TrainConfig {
                 return Err(format!("{key} is {value}, expected a number from 0"));
             }
         }
+        for readout in &self.model.readout {
+            if !(readout.weight.is_finite() && readout.weight > 0.0) {
+                return Err(format!(
+                    "model.readout of series {:?}: weight is {}, expected a number above 0",
+                    readout.series, readout.weight
+                ));
+            }
+        }
+        let reads_out = !self.model.readout.is_empty();
+        if !reads_out && self.judged_by() == JudgedBy::Behaviour {
+            return Err("training.only or judged_by asks for readouts, and there is no [[model.readout]]".into());
+        }
         if self.data.recording.is_empty() == self.data.simulate.is_none() {
             return Err("expected either [[data.recording]] or [data.simulate]".into());
         }
@@ -168,7 +181,18 @@ impl TrainConfig {
         self.model_config().map(|_| ())
     }
 
-    /// Sizes and variant of the network, without the modalities, whose channels the recordings tell
+    /// What validations are compared by.
+    pub fn judged_by(&self) -> JudgedBy {
+        let of_readouts = self.training.only == Some(Only::Readouts);
+        let unless_said = if of_readouts {
+            JudgedBy::Behaviour
+        } else {
+            JudgedBy::Spikes
+        };
+        self.training.judged_by.unwrap_or(unless_said)
+    }
+
+    /// Sizes and variant of the network, without modalities and readouts, whose channels the recordings tell
     /// ([`super::modalities::model_of`]).
     ///
     /// # Errors
@@ -219,6 +243,7 @@ impl TrainConfig {
             history,
             identity,
             conditions: Vec::new(),
+            readouts: Vec::new(),
         };
         config.validate().map_err(|error| format!("[model]: {error}"))?;
         Ok(config)

@@ -15,12 +15,14 @@ const SMOOTHING: f64 = 0.05;
 const WIDTH: usize = 72;
 
 /// What a validation found.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Validation {
     /// Forward-prediction bits per spike over the validation windows; none where they hold no spike.
     pub bits_per_spike: Option<f64>,
     /// Mean Poisson negative log-likelihood over the same windows.
     pub loss: f64,
+    /// How well each readout decodes the present, for people; may be empty.
+    pub readouts: String,
     /// Whether no earlier validation was better.
     pub best: bool,
 }
@@ -147,7 +149,11 @@ fn validation_text(step: u64, validation: &Validation) -> String {
         None => "no spikes".to_owned(),
     };
     let best = if validation.best { ", best" } else { "" };
-    format!("validation at step {step}: {bits}, loss {:.5}{best}", validation.loss)
+    let readouts = &validation.readouts;
+    format!(
+        "validation at step {step}: {bits}, loss {:.5}{readouts}{best}",
+        validation.loss
+    )
 }
 
 /// Steps a second since the first step that was shown, and the time that the rest takes at that pace.
@@ -169,6 +175,7 @@ mod tests {
         let validation = Validation {
             bits_per_spike: Some(0.15891),
             loss: 0.25,
+            readouts: String::new(),
             best: true,
         };
         let text = validation_text(200, &validation);

@@ -82,6 +82,8 @@ impl Begin {
         let leaf = name.rsplit('.').next().unwrap_or_default();
         match (name, leaf, shape) {
             ("history.bin_weight" | "history.unit_weight" | "history.bin_mix", ..) => Begin::Constant(0.0),
+            // What components of recent history add to a readout begins as nothing, as they do to a prediction.
+            _ if name.ends_with(".recent.weight") => Begin::Constant(0.0),
             // Attention to predictions begins by saying nothing: the network then begins as one without feedback.
             _ if is_memory_output(name) => Begin::Constant(0.0),
             ("history.read", _, &[_, cols]) => Begin::Normal(1.0 / ((units * cols / components) as f32).sqrt()),

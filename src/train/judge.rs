@@ -2,11 +2,15 @@
 
 use kernels::BackendError;
 
-use super::learner::{Lane, Learner};
+use super::config::JudgedBy;
+use super::learner::{Generated, Lane, Learner};
 use super::prepare::Prepared;
 use super::sampler::TrainingSet;
+use crate::evaluate::behaviour::{Decoded, DecodingScore};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::config::{ReadoutConfig, ReadoutKind};
 use crate::model::poisson::{negative_log_likelihood, BitsPerSpike};
+use crate::model::readout::in_units;
 
 /// How good the model is on the validation windows, generating.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +21,27 @@ pub struct Score {
     pub by_bin: Vec<Option<f64>>,
     /// Mean Poisson negative log-likelihood of a count.
     pub loss: f64,
+    /// How well each readout decodes the present.
+    pub readouts: Vec<Decoded>,
     /// Windows scored.
     pub windows: u64,
+}
+
+impl Score {
+    /// What validations are compared by: higher is better; nothing where there was nothing to judge by.
+    pub fn criterion(&self, judged_by: JudgedBy) -> Option<f64> {
+        match judged_by {
+            JudgedBy::Spikes => self.bits_per_spike,
+            JudgedBy::Behaviour => {
+                let scores: Vec<f64> = self
+                    .readouts
+                    .iter()
+                    .filter_map(|decoded| Some(decoded.score?.value))
+                    .collect();
+                (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+            }
+        }
+    }
 }
 
 /// Scores the windows, shared out to the learners; the sums do not depend on their number.
@@ -32,7 +55,7 @@ pub fn judge(
     learners: &mut [Box<dyn Learner>],
 ) -> Result<Score, BackendError> {
     let parts = validation.chunks(validation.len().div_ceil(learners.len()).max(1));
-    let generated: Vec<Result<Vec<Vec<f32>>, BackendError>> = std::thread::scope(|scope| {
+    let generated: Vec<Result<Vec<Generated>, BackendError>> = std::thread::scope(|scope| {
         let threads: Vec<_> = learners
             .iter_mut()
             .zip(parts)
@@ -50,9 +73,24 @@ pub fn judge(
     });
     let mut score = BitsPerSpike::new(set.shape().bins);
     let (mut loss, mut counts) = (0.0, 0);
+    let tasks = &checkpoint.config.readouts;
+    let mut decoded: Vec<DecodingScore> = tasks
+        .iter()
+        .map(|task| DecodingScore::new(task.kind, task.columns()))
+        .collect();
     let mut windows = validation.iter();
     for part in generated {
-        for (log_rates, prepared) in part?.iter().zip(windows.by_ref()) {
+        for (Generated { log_rates, readouts }, prepared) in part?.iter().zip(windows.by_ref()) {
+            for (((task, score), read), targets) in tasks.iter().zip(&mut decoded).zip(readouts).zip(&prepared.targets)
+            {
+                let (columns, channels) = (task.columns(), task.channels());
+                let observed = &targets[task.present() * channels..][..channels];
+                score.add(
+                    1.0,
+                    &read[task.present() * columns..][..columns],
+                    &in_series_unit(task, observed),
+                );
+            }
             let session = set.session_of(prepared.window.recording);
             score.add(log_rates, &prepared.window.counts, &session.null_log_rates);
             counts += log_rates.len();
@@ -66,8 +104,25 @@ pub fn judge(
         bits_per_spike: score.overall(),
         by_bin: score.by_bin(),
         loss: loss / counts.max(1) as f64,
+        readouts: tasks
+            .iter()
+            .zip(&decoded)
+            .map(|(task, score)| score.decoded(&task.series, "network"))
+            .collect(),
         windows: score.windows(),
     })
+}
+
+/// Numbers in the series' unit again; numbers of classes as they are.
+fn in_series_unit(task: &ReadoutConfig, scaled: &[f32]) -> Vec<f32> {
+    match task.kind {
+        ReadoutKind::Classes => scaled.to_vec(),
+        ReadoutKind::Regression => {
+            let mut values = scaled.to_vec();
+            in_units(task, &mut values);
+            values
+        }
+    }
 }
 
 /// Rows of a session's units.

@@ -10,7 +10,7 @@ use kernels::cuda::{CudaBackend, CudaOptions};
 use kernels::gradient::Differentiable;
 use kernels::reference::ReferenceBackend;
 use kernels::tape::{DropRates, Tape};
-use kernels::{BackendError, Precision};
+use kernels::{Backend, BackendError, Precision};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson, StandardNormal};
@@ -18,6 +18,7 @@ use rand_distr::{Distribution, Poisson, StandardNormal};
 use super::config::{ExposureSection, TrainConfig};
 use super::parameters::GradientMap;
 use super::prepare::Prepared;
+use super::readouts;
 use super::TrainError;
 use crate::model::build::check_heads;
 use crate::model::checkpoint::Checkpoint;
@@ -42,6 +43,8 @@ pub struct Lane<'a> {
 pub struct LaneSum {
     /// Sum of the loss's terms.
     pub loss: f64,
+    /// Sum of the readouts' losses, each multiplied by its scale.
+    pub readout_loss: f64,
     /// One vector a parameter.
     pub gradients: Vec<Vec<f32>>,
 }
@@ -59,8 +62,19 @@ pub struct StepPlan<'a> {
     pub own: f64,
     /// Every term of the loss is multiplied by this.
     pub scale: f32,
+    /// Every term of each readout's loss is multiplied by its own.
+    pub readout_scales: Vec<f32>,
     /// Most spikes that a window of the step holds.
     pub max_spikes: usize,
+}
+
+/// What a network made of a window, nothing dropped.
+#[derive(Debug, Clone, Default)]
+pub struct Generated {
+    /// `[T·N]`.
+    pub log_rates: Vec<f32>,
+    /// What each task read out, `[R, columns]`: numbers in the series' unit, or classes' probabilities.
+    pub readouts: Vec<Vec<f32>>,
 }
 
 /// Fed-back counts beyond this are taken for this: a prediction at the clamp is e¹⁰.
@@ -74,11 +88,11 @@ pub trait Learner: Send {
     /// A device that failed.
     fn learn(&mut self, plan: &StepPlan<'_>, lanes: &[&Lane<'_>]) -> Result<Vec<LaneSum>, BackendError>;
 
-    /// Log rates `[T·N]` that the network generates in the windows of lanes, window by window, nothing dropped.
+    /// What the network makes of the windows of lanes, window by window.
     ///
     /// # Errors
     /// A device that failed.
-    fn generate(&mut self, checkpoint: &Checkpoint, lanes: &[&Lane<'_>]) -> Result<Vec<Vec<f32>>, BackendError>;
+    fn generate(&mut self, checkpoint: &Checkpoint, lanes: &[&Lane<'_>]) -> Result<Vec<Generated>, BackendError>;
 }
 
 /// What the configuration asks for: a thread each on the CPU, one for a GPU.
@@ -156,14 +170,20 @@ where
         })
     }
 
-    fn generate(&mut self, checkpoint: &Checkpoint, lanes: &[&Lane<'_>]) -> Result<Vec<Vec<f32>>, BackendError> {
+    fn generate(&mut self, checkpoint: &Checkpoint, lanes: &[&Lane<'_>]) -> Result<Vec<Generated>, BackendError> {
         let windows = lanes.iter().flat_map(|lane| &lane.windows);
         let max_spikes = windows.map(|prepared| prepared.window.unit.len()).max().unwrap_or(0);
         let generated = self.each(checkpoint, max_spikes, lanes, |network, lane| {
             network.predicted().0.record(false);
             lane.windows
                 .iter()
-                .map(|prepared| generate_window(network, prepared))
+                .map(|prepared| {
+                    let log_rates = generate_window(network, prepared)?;
+                    Ok(Generated {
+                        log_rates,
+                        readouts: read_out(network)?,
+                    })
+                })
                 .collect::<Result<Vec<_>, _>>()
         })?;
         Ok(generated.into_iter().flatten().collect())
@@ -185,6 +205,44 @@ fn generate_window<B: Differentiable>(
     Ok(log_rates)
 }
 
+/// What every task read out of the window that was encoded last.
+fn read_out<B: Differentiable>(network: &mut Network<Tape<B>>) -> Result<Vec<Vec<f32>>, BackendError> {
+    let sizes: Vec<usize> = network
+        .config()
+        .readouts
+        .iter()
+        .map(|readout| readout.rows() * readout.columns())
+        .collect();
+    let mut read = |(task, size)| {
+        let mut out = vec![0.0; size];
+        network.readout(task, &mut out).map(|()| out)
+    };
+    sizes.into_iter().enumerate().map(&mut read).collect()
+}
+
+/// Adds the readouts' losses of a window to its gradients, and returns their sum.
+fn learn_readouts<B: Differentiable>(
+    network: &mut Network<Tape<B>>,
+    plan: &StepPlan<'_>,
+    prepared: &Prepared,
+) -> Result<f64, BackendError> {
+    let mut sum = 0.0;
+    let tasks = plan.checkpoint.config.readouts.iter().zip(&prepared.targets);
+    for (task, ((config, targets), &scale)) in tasks.zip(&plan.readout_scales).enumerate() {
+        if scale == 0.0 || readouts::present(targets) == 0 {
+            continue;
+        }
+        let (tape, read) = network.read_out(task);
+        let mut values = vec![0.0; read.rows * read.cols];
+        tape.download(read, &mut values)?;
+        let mut gradient = vec![0.0; values.len()];
+        sum += f64::from(scale) * readouts::loss(config, &values, targets, &mut gradient);
+        gradient.iter_mut().for_each(|g| *g *= scale);
+        tape.add_gradient(read, &gradient);
+    }
+    Ok(sum)
+}
+
 fn learn_lane<B: Differentiable>(
     network: &mut Network<Tape<B>>,
     plan: &StepPlan<'_>,
@@ -194,6 +252,7 @@ fn learn_lane<B: Differentiable>(
     let feeds_back = network.feeds_back();
     let mut sum = LaneSum {
         loss: 0.0,
+        readout_loss: 0.0,
         gradients: plan.map.zeros(),
     };
     let weights = vec![1.0; lane.windows.first().map_or(0, |prepared| prepared.window.counts.len())];
@@ -214,7 +273,8 @@ fn learn_lane<B: Differentiable>(
         network.teacher_force(&fed);
         let (tape, log_rates) = network.predicted();
         sum.loss += tape.poisson_loss(log_rates, &window.counts, &weights, plan.scale)?;
-        tape.backward(mark);
+        sum.readout_loss += learn_readouts(network, plan, prepared)?;
+        network.predicted().0.backward(mark);
     }
     let tape = network.predicted().0;
     tape.backward_before(mark);

@@ -1,12 +1,15 @@
 //! The offline trainer: from recordings to a checkpoint, on the operations that predict.
 //!
 //! [`config`] is the TOML; [`sampler`] draws windows, [`prepare`] adds what a step needs beside them; [`learner`] runs the
-//! network on a tape; [`optimiser`] and [`schedule`] change its [`parameters`]; [`trainer`] is the loop, [`judge`] its validation, [`state`] its files,
-//! [`display`] what a person sees, [`speed`] times it.
+//! network on a tape; [`readouts`] is the loss of what it reads out; [`optimiser`] and [`schedule`] change its [`parameters`];
+//! [`trainer`] is the loop, [`judge`] its validation, [`state`] its files, [`display`] what a person sees, [`speed`] times it.
+//! [`few_shot`] goes on from a checkpoint with some seconds of a session, and [`transfer`] compares that with identities that
+//! need no gradient.
 
 pub mod config;
 mod curve;
 pub mod display;
+pub mod few_shot;
 mod initial;
 pub mod judge;
 pub mod learner;
@@ -14,6 +17,7 @@ pub mod modalities;
 pub mod optimiser;
 pub mod parameters;
 pub mod prepare;
+pub mod readouts;
 pub mod references;
 pub mod sampler;
 pub mod schedule;
@@ -22,6 +26,7 @@ pub mod set_up;
 pub mod speed;
 pub mod state;
 pub mod trainer;
+pub mod transfer;
 
 use std::path::PathBuf;
 

@@ -1,11 +1,14 @@
-//! What the network may see beside the spikes, from the configuration and what the recordings hold.
+//! What the network may see beside the spikes and what it reads out, from the configuration and what the recordings hold.
 
-use super::config::{ConditionSection, TrainConfig};
-use super::sampler::TrainingSet;
-use crate::data::Series;
-use crate::model::config::{ConditionConfig, ModelConfig};
+use super::config::{ConditionSection, ReadoutSection, TrainConfig};
+use super::sampler::{TrainingRecording, TrainingSet};
+use crate::evaluate::behaviour::{samples_of, TRIAL_CONDITION};
+use crate::model::config::{ConditionConfig, ModelConfig, ReadoutConfig, ReadoutKind};
 
-/// Sizes and variant of the network, the modalities' channels and scales from the training parts of the recordings.
+/// Most classes that a readout tells apart: a series with more is one of numbers.
+const MOST_CLASSES: usize = 1000;
+
+/// Sizes and variant of the network, the channels and scales of modalities and readouts from the training parts of the recordings.
 ///
 /// # Errors
 /// What is no network, or a series that the recordings do not hold alike.
@@ -13,87 +16,171 @@ pub fn model_of(config: &TrainConfig, set: &TrainingSet) -> Result<ModelConfig, 
     let mut model = config.model_config()?;
     let conditions = config.model.condition.iter().map(|section| condition(section, set));
     model.conditions = conditions.collect::<Result<_, _>>()?;
+    let history_s = model.history_s();
+    let readouts = config
+        .model
+        .readout
+        .iter()
+        .map(|section| readout(section, set, history_s));
+    model.readouts = readouts.collect::<Result<_, _>>()?;
     model
         .validate()
-        .map_err(|error| format!("[[model.condition]]: {error}"))?;
+        .map_err(|error| format!("[[model.condition]], [[model.readout]]: {error}"))?;
     Ok(model)
 }
 
 fn condition(section: &ConditionSection, set: &TrainingSet) -> Result<ConditionConfig, String> {
-    let name = &section.series;
-    let found: Vec<(&str, &Series)> = set
-        .recordings()
-        .iter()
-        .filter_map(|recording| Some((recording.recording.name.as_str(), recording.recording.series(name)?)))
-        .collect();
-    let Some(&(first, series)) = found.first() else {
-        let mut held: Vec<&str> = set
-            .recordings()
-            .iter()
-            .flat_map(|r| &r.recording.behaviour)
-            .map(|s| s.name.as_str())
-            .collect();
-        held.sort_unstable();
-        held.dedup();
-        return Err(format!(
-            "model.condition: no recording has a series named {name:?}; there are: {}",
-            if held.is_empty() {
-                "none".to_owned()
-            } else {
-                held.join(", ")
-            }
-        ));
-    };
-    let channels = series.channels;
-    if channels == 0 {
-        return Err(format!(
-            "model.condition: series {name:?} of {first} has times, but no values"
-        ));
-    }
-    if let Some((other, series)) = found.iter().find(|(_, series)| series.channels != channels) {
-        return Err(format!(
-            "model.condition: series {name:?} has {channels} channels in {first} and {} in {other}",
-            series.channels
-        ));
-    }
-    let (mut sums, mut squares, mut seen) = (vec![0.0f64; channels], vec![0.0f64; channels], 0.0);
-    for recording in set.recordings() {
-        let Some(series) = recording.recording.series(name) else {
-            continue;
-        };
-        for part in &recording.training {
-            for sample in series.between(part.start_ns, part.end_ns) {
-                let row = series.row(sample);
-                if row.iter().all(|x| x.is_finite()) {
-                    seen += 1.0;
-                    for (channel, &x) in row.iter().enumerate() {
-                        sums[channel] += f64::from(x);
-                        squares[channel] += f64::from(x) * f64::from(x);
-                    }
-                }
-            }
-        }
-    }
-    if seen == 0.0 {
-        return Err(format!(
-            "model.condition: series {name:?} has no sample in the training parts"
-        ));
-    }
-    let mean = sums.iter().map(|sum| (sum / seen) as f32).collect();
-    let deviation = sums.iter().zip(&squares).map(|(sum, square)| {
-        let variance = square / seen - (sum / seen) * (sum / seen);
-        // A channel that never changed says nothing, whatever it is divided by.
-        if variance > 1e-12 * (square / seen).max(f64::MIN_POSITIVE) {
-            variance.sqrt() as f32
-        } else {
-            1.0
-        }
-    });
+    let trained = Trained::new("model.condition", &section.series, set)?;
+    let (mean, deviation) = trained.scales();
     Ok(ConditionConfig {
-        series: name.clone(),
+        series: section.series.clone(),
         kind: section.kind,
         step_s: section.step_ms * 1e-3,
         mean,
-        deviation: deviation.collect(),
+        deviation,
     })
+}
+
+fn readout(section: &ReadoutSection, set: &TrainingSet, history_s: f64) -> Result<ReadoutConfig, String> {
+    let name = &section.series;
+    let trained = Trained::new("model.readout", name, set)?;
+    let step_s = section.step_ms * 1e-3;
+    let series = set
+        .recordings()
+        .iter()
+        .find_map(|recording| recording.recording.series(name));
+    let (mean, deviation, labels) = match section.kind {
+        ReadoutKind::Regression => {
+            let (mean, deviation) = trained.scales();
+            let named = series.map_or(&[][..], |series| &series.channel_names);
+            let labels = match named.len() == mean.len() {
+                true => named.to_vec(),
+                false => (0..mean.len()).map(|channel| channel.to_string()).collect(),
+            };
+            (mean, deviation, labels)
+        }
+        ReadoutKind::Classes => {
+            let classes = trained.classes()?;
+            let labels = classes.iter().map(f32::to_string).collect();
+            (classes, Vec::new(), labels)
+        }
+    };
+    Ok(ReadoutConfig {
+        series: name.clone(),
+        kind: section.kind,
+        step_s,
+        back: section.back.unwrap_or(((history_s / step_s + 1e-6) as usize).max(1)),
+        ahead: section.ahead,
+        unit: series.map_or(String::new(), |series| series.unit.clone()),
+        labels,
+        mean,
+        deviation,
+    })
+}
+
+/// A series in the training parts of the recordings that have it: its finite samples.
+struct Trained<'a> {
+    key: &'static str,
+    series: &'a str,
+    channels: usize,
+    /// `[n, C]`.
+    values: Vec<f32>,
+}
+
+impl<'a> Trained<'a> {
+    fn new(key: &'static str, series: &'a str, set: &TrainingSet) -> Result<Self, String> {
+        let of = |recording: &'_ TrainingRecording| samples_of(&recording.recording, series);
+        let mut found: Option<(String, usize)> = None;
+        let mut trained = Vec::new();
+        for recording in set.recordings() {
+            let Some((times_ns, values, channels)) = of(recording) else {
+                continue;
+            };
+            let name = &recording.recording.name;
+            if channels == 0 {
+                return Err(format!("{key}: series {series:?} of {name} has times, but no values"));
+            }
+            let (first, expected) = found.get_or_insert((name.clone(), channels));
+            if *expected != channels {
+                return Err(format!(
+                    "{key}: series {series:?} has {expected} channels in {first} and {channels} in {name}"
+                ));
+            }
+            for part in &recording.training {
+                let from = times_ns.partition_point(|&time| time < part.start_ns);
+                let to = times_ns.partition_point(|&time| time < part.end_ns).max(from);
+                let rows = values[from * channels..to * channels].chunks_exact(channels);
+                trained.extend(rows.filter(|row| row.iter().all(|x| x.is_finite())).flatten());
+            }
+        }
+        let Some((_, channels)) = found else {
+            return Err(format!(
+                "{key}: no recording has a series named {series:?}; there are: {}",
+                held_by(set)
+            ));
+        };
+        if trained.is_empty() {
+            return Err(format!("{key}: series {series:?} has no sample in the training parts"));
+        }
+        Ok(Trained {
+            key,
+            series,
+            channels,
+            values: trained,
+        })
+    }
+
+    /// Mean and deviation of each channel.
+    fn scales(&self) -> (Vec<f32>, Vec<f32>) {
+        let seen = (self.values.len() / self.channels) as f64;
+        let sum = |channel: usize, of: fn(f64) -> f64| {
+            let values = self.values.iter().skip(channel).step_by(self.channels);
+            values.map(|&x| of(f64::from(x))).sum::<f64>()
+        };
+        let scale = |channel: usize| {
+            let (mean, square) = (sum(channel, |x| x) / seen, sum(channel, |x| x * x) / seen);
+            let variance = square - mean * mean;
+            // A channel that never changed says nothing, whatever it is divided by.
+            let varies = variance > 1e-12 * square.max(f64::MIN_POSITIVE);
+            (mean as f32, if varies { variance.sqrt() as f32 } else { 1.0 })
+        };
+        (0..self.channels).map(scale).unzip()
+    }
+
+    /// The numbers that stand for classes, ascending.
+    fn classes(&self) -> Result<Vec<f32>, String> {
+        let (key, series) = (self.key, self.series);
+        if self.channels != 1 {
+            let channels = self.channels;
+            return Err(format!(
+                "{key}: series {series:?} has {channels} channels; a class is one number"
+            ));
+        }
+        let mut classes = self.values.clone();
+        classes.sort_by(f32::total_cmp);
+        classes.dedup();
+        match classes.len() {
+            2..=MOST_CLASSES => Ok(classes),
+            many => Err(format!(
+                "{key}: series {series:?} has {many} different values in the training parts, expected 2 to {MOST_CLASSES} classes"
+            )),
+        }
+    }
+}
+
+/// Names of all series, for people.
+fn held_by(set: &TrainingSet) -> String {
+    let recordings = set.recordings().iter();
+    let mut held: Vec<&str> = recordings
+        .flat_map(|r| r.recording.behaviour.iter().map(|series| series.name.as_str()))
+        .collect();
+    if set.recordings().iter().any(|r| !r.recording.trials.is_empty()) {
+        held.push(TRIAL_CONDITION);
+    }
+    held.sort_unstable();
+    held.dedup();
+    match held.is_empty() {
+        true => "none".to_owned(),
+        false => held.join(", "),
+    }
 }

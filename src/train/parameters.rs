@@ -45,6 +45,11 @@ pub fn is_history(parameter: &Parameter) -> bool {
     parameter.name.starts_with("history.") || parameter.name.starts_with("identity.history.")
 }
 
+/// Whether a parameter reads behaviour out of the latents.
+pub fn is_of_readouts(parameter: &Parameter) -> bool {
+    parameter.name.starts_with("readout.")
+}
+
 /// Whether a parameter has a row for each unit.
 pub fn is_of_units(parameter: &Parameter) -> bool {
     TABLES.contains(&parameter.name.as_str())

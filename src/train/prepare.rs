@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::config::DropoutSection;
 use super::references::References;
 use super::sampler::{Batch, TrainingRecording, TrainingSet, Window};
+use crate::evaluate::behaviour::TargetReader;
 use crate::evaluate::conditions::conditions_of;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::conditions::Tokens;
@@ -41,6 +42,8 @@ pub struct Prepared {
     pub population: Vec<f32>,
     /// What it shows of other modalities, in the network's order.
     pub conditions: Vec<Tokens>,
+    /// What each readout should say, in deviations or as numbers of classes: see [`crate::model::readout::targets`].
+    pub targets: Vec<Vec<f32>>,
     /// Seed of what is random in this window's step.
     pub seed: u64,
     /// What the units' identities are computed from, where they are.
@@ -94,6 +97,8 @@ pub struct Preparer {
     set: Arc<TrainingSet>,
     /// By recording; empty without the path of recent history.
     traces: Vec<TraceIndex>,
+    /// By recording.
+    targets: Vec<TargetReader>,
     model: ModelConfig,
     references: Option<References>,
 }
@@ -112,7 +117,12 @@ impl Preparer {
             let start = Traces::of_path(history?, shape.bin_ns as f64 * 1e-9, &rates);
             Some(TraceIndex::new(start, shape.bin_ns, recording))
         };
+        let targets = set.recordings().iter().map(|recording| {
+            let targets = TargetReader::new(model, &recording.recording);
+            targets.expect("the network's channels are those of the set")
+        });
         Preparer {
+            targets: targets.collect(),
             traces: set.recordings().iter().enumerate().filter_map(index).collect(),
             model: model.clone(),
             references,
@@ -195,6 +205,7 @@ impl Preparer {
         let mut conditions = conditions.expect("the network's channels are those of the set");
         Prepared {
             conditions: conditions.at(end_ns).to_vec(),
+            targets: self.targets[window.recording].at(end_ns, true),
             window,
             features,
             population,

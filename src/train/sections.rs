@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::sampler::Span;
 use crate::data::Position;
-use crate::model::config::ConditionKind;
+use crate::model::config::{ConditionKind, ReadoutKind};
 use crate::model::BackendKind;
 
 /// `[data]`
@@ -69,10 +69,26 @@ pub struct SimulateSection {
     pub units: usize,
     /// Its seed.
     pub seed: u64,
+    /// Populations that are trained on, each a session with units of its own; the seed of each further one is one more.
+    #[serde(default = "one_session")]
+    pub sessions: usize,
+    /// Further populations of which nothing is trained on: training is judged by them alone, with `[model.identity]`.
+    #[serde(default)]
+    pub held_out: usize,
+    /// Seconds at the beginning of a population held out that its units' identities and rates are taken from.
+    #[serde(default = "thirty_s")]
+    pub reference_s: f64,
     /// Seconds that are trained on.
     pub train_s: f64,
-    /// Seconds that follow, which training is judged by.
+    /// Seconds that follow, which training is judged by; with `held_out` those that follow the reference.
     pub validate_s: f64,
+}
+
+fn one_session() -> usize {
+    1
+}
+fn thirty_s() -> f64 {
+    30.0
 }
 
 /// A part of a recording, written `FROM..TO`.
@@ -154,6 +170,8 @@ pub struct ModelSection {
     pub identity: Option<IdentitySection>,
     /// Other modalities that the network may see.
     pub condition: Vec<ConditionSection>,
+    /// Behaviour that the network reads out.
+    pub readout: Vec<ReadoutSection>,
 }
 
 impl Default for ModelSection {
@@ -179,6 +197,7 @@ impl Default for ModelSection {
             recent_history: None,
             identity: None,
             condition: Vec::new(),
+            readout: Vec::new(),
         }
     }
 }
@@ -204,6 +223,33 @@ fn fifty() -> f64 {
     50.0
 }
 
+/// `[[model.readout]]`
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadoutSection {
+    /// Name of the series in the recordings, or `trial_condition`.
+    pub series: String,
+    /// `regression` (numbers) or `classes` (a few of them).
+    #[serde(default = "regression")]
+    pub kind: ReadoutKind,
+    /// Length of a step, ms.
+    #[serde(default = "fifty")]
+    pub step_ms: f64,
+    /// Steps of the history that are read out; all of them without it.
+    #[serde(default)]
+    pub back: Option<usize>,
+    /// Steps after it.
+    #[serde(default)]
+    pub ahead: usize,
+    /// Weight of its loss beside that of the predicted spikes.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn regression() -> ReadoutKind {
+    ReadoutKind::Regression
+}
+
 /// `[model.identity]`
 #[derive(Clone, Debug, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -218,6 +264,8 @@ pub struct IdentitySection {
     pub hidden: usize,
     /// The counts of all other units stand beside a unit's own (`binned` only).
     pub population: bool,
+    /// Components of the population on which units' loadings are computed; 0 for none.
+    pub components: usize,
     /// Shortest reference while learning, s.
     pub shortest_s: f64,
     /// Longest reference while learning, s.
@@ -234,6 +282,7 @@ impl Default for IdentitySection {
             bin_ms: 20.0,
             hidden: 64,
             population: true,
+            components: 0,
             shortest_s: 10.0,
             longest_s: 60.0,
             validation_s: 30.0,
@@ -289,6 +338,8 @@ pub struct TrainingSection {
     pub start_from: Option<PathBuf>,
     /// What is trained; everything without it.
     pub only: Option<Only>,
+    /// What validations are compared by; predicted spikes without it, unless only readouts are trained.
+    pub judged_by: Option<JudgedBy>,
 }
 
 impl Default for TrainingSection {
@@ -305,6 +356,7 @@ impl Default for TrainingSection {
             out: "trained".into(),
             start_from: None,
             only: None,
+            judged_by: None,
         }
     }
 }
@@ -315,6 +367,18 @@ impl Default for TrainingSection {
 pub enum Only {
     /// What is looked up by a unit's name: embeddings, and the units' part in the path of recent history.
     Embeddings,
+    /// What reads behaviour out of the latents.
+    Readouts,
+}
+
+/// What tells which validation is the best.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgedBy {
+    /// Bits per spike that are generated.
+    Spikes,
+    /// The mean over readouts of R², or the share of classes that are right.
+    Behaviour,
 }
 
 /// `[optimiser]`

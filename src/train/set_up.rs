@@ -8,13 +8,16 @@ use crate::data::{Position, Recording};
 use crate::hash::Fnv1a;
 use crate::model::window::WindowShape;
 
+/// Most simulated sessions of one kind.
+const MOST_SESSIONS: usize = 10_000;
+
 /// Reads the recordings, or simulates them; returns the set and a hash of what is in it.
 ///
 /// # Errors
 /// What cannot be read, or holds nothing to learn from.
 pub fn training_set(config: &TrainConfig) -> Result<(TrainingSet, u64), TrainError> {
     let sources = match &config.data.simulate {
-        Some(section) => vec![simulated(section)?],
+        Some(section) => simulated(section)?,
         None => config
             .data
             .recording
@@ -64,32 +67,49 @@ fn source(section: &RecordingSection) -> Result<Source, TrainError> {
     })
 }
 
-fn simulated(section: &SimulateSection) -> Result<Source, TrainError> {
-    let whole_s = section.train_s + section.validate_s;
-    if !(section.train_s > 0.0 && section.validate_s > 0.0 && whole_s <= 1e6) {
-        return Err(TrainError::Config(
-            "data.simulate: train_s and validate_s are expected above 0, and 10⁶ s at most together".into(),
-        ));
+/// Populations that are trained on, then those held out.
+fn simulated(section: &SimulateSection) -> Result<Vec<Source>, TrainError> {
+    let refuse = |what: &str| Err(TrainError::Config(format!("data.simulate: {what}")));
+    if !(1..=MOST_SESSIONS).contains(&section.sessions) || section.held_out > MOST_SESSIONS {
+        return refuse("sessions is expected from 1, and no more than 10 000 of either kind");
     }
-    let population = SimulationConfig {
-        n_units: section.units,
-        ..SimulationConfig::default()
-    };
-    let recording = Population::new(population, section.seed)?.record((whole_s * 1e9) as i64);
+    let before_s = section.train_s.max(section.reference_s);
+    let lengths = [section.train_s, section.validate_s, section.reference_s];
+    if !(lengths.iter().all(|&length| length > 0.0) && before_s + section.validate_s <= 1e6) {
+        return refuse("train_s, validate_s and reference_s are expected above 0, and 10⁶ s at most together");
+    }
     let part = |from: f64, to: f64| {
         vec![Span {
             from: Position::Seconds(from),
             to: Position::Seconds(to),
         }]
     };
-    Ok(Source {
-        session: "simulated".into(),
-        training: part(0.0, section.train_s),
-        reference: Vec::new(),
-        validation: part(section.train_s, whole_s),
-        test: Vec::new(),
-        recording,
-    })
+    let several = section.sessions + section.held_out > 1;
+    let source = |number: usize| {
+        let population = SimulationConfig {
+            n_units: section.units,
+            ..SimulationConfig::default()
+        };
+        let mut population = Population::new(population, section.seed + number as u64)?;
+        let held_out = number >= section.sessions;
+        let known_s = if held_out { section.reference_s } else { section.train_s };
+        let judged = held_out || section.held_out == 0;
+        let whole_s = known_s + if judged { section.validate_s } else { 0.0 };
+        let (known, nothing) = (part(0.0, known_s), Vec::new());
+        Ok(Source {
+            session: if several {
+                format!("simulated{number}")
+            } else {
+                "simulated".into()
+            },
+            training: if held_out { nothing.clone() } else { known.clone() },
+            reference: if held_out { known } else { nothing },
+            validation: if judged { part(known_s, whole_s) } else { Vec::new() },
+            test: Vec::new(),
+            recording: population.record((whole_s * 1e9) as i64),
+        })
+    };
+    (0..section.sessions + section.held_out).map(source).collect()
 }
 
 /// Of sessions, unit ids, spike times and units, and the series that are learned from.

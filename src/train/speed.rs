@@ -74,6 +74,7 @@ pub fn measure(backend: BackendKind, threads: usize, steps: u64, dropout: bool) 
                 window,
                 features: Vec::new(),
                 population: Vec::new(),
+                targets: Vec::new(),
                 seed: number as u64,
                 reference: None,
             }

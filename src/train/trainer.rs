@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use kernels::BackendError;
 
-use super::config::{Only, TrainConfig};
+use super::config::{JudgedBy, Only, ReadoutSection, TrainConfig};
 use super::judge::{chosen, judge, unit_rows, Score};
 use super::learner::{Lane, LaneSum, Learner, StepPlan};
 use super::modalities::model_of;
 use super::optimiser::{clip_gradients, weight_decays, Optimiser, Parameter};
-use super::parameters::{is_history, is_of_units, parameters, store, GradientMap};
+use super::parameters::{is_history, is_of_readouts, is_of_units, parameters, store, GradientMap};
 use super::prepare::{Prepared, Preparer};
+use super::readouts::present;
 use super::references::References;
 use super::sampler::{Prefetch, Sampler, TrainingSet};
 use super::schedule::Schedule;
@@ -35,6 +36,8 @@ pub enum Event {
         step: u64,
         /// Mean Poisson negative log-likelihood of the batch.
         loss: f64,
+        /// Mean loss of the readouts, each multiplied by its weight; none where nothing is read out.
+        readout_loss: Option<f64>,
         /// Learning rate of the network.
         learning_rate: f64,
         /// Norm of the gradient before clipping.
@@ -44,8 +47,10 @@ pub enum Event {
     Validated {
         /// Steps taken.
         step: u64,
-        /// Generated bits per spike.
+        /// Generated bits per spike, and what was read out.
         score: Score,
+        /// What it is compared by with others.
+        criterion: Option<f64>,
         /// Whether it is the best so far, and its weights were kept.
         best: bool,
     },
@@ -69,8 +74,10 @@ pub struct Outcome {
     pub ending: Ending,
     /// Steps taken.
     pub step: u64,
-    /// Best validation, bits per spike; none where there is no validation part.
+    /// Best validation, by [`Outcome::judged_by`]; none where there is no validation part.
     pub best: Option<f64>,
+    /// What it was judged by.
+    pub judged_by: JudgedBy,
     /// The checkpoint of that validation, or without a validation part the latest; none if training ended before the first
     /// validation.
     pub checkpoint: Option<PathBuf>,
@@ -108,7 +115,34 @@ impl Trainer {
         learners: Vec<Box<dyn Learner>>,
         resume: bool,
     ) -> Result<Self, TrainError> {
-        let model = model_of(&config, &set).map_err(TrainError::Config)?;
+        Self::made(config, set, data_hash, learners, resume, None)
+    }
+
+    /// Sets everything up to go on from a checkpoint, whose network is taken in place of `[model]`.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; a checkpoint of other units than those of the set.
+    pub fn from_checkpoint(
+        config: TrainConfig,
+        set: TrainingSet,
+        learners: Vec<Box<dyn Learner>>,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, TrainError> {
+        Self::made(config, set, 0, learners, false, Some(checkpoint))
+    }
+
+    fn made(
+        config: TrainConfig,
+        set: TrainingSet,
+        data_hash: u64,
+        learners: Vec<Box<dyn Learner>>,
+        resume: bool,
+        start: Option<Checkpoint>,
+    ) -> Result<Self, TrainError> {
+        let model = match &start {
+            Some(checkpoint) => checkpoint.config.clone(),
+            None => model_of(&config, &set).map_err(TrainError::Config)?,
+        };
         let written = serde_json::to_string(&config).map_err(|error| TrainError::Config(error.to_string()))?;
         let set = Arc::new(set);
         let null: Vec<f64> = set
@@ -123,9 +157,11 @@ impl Trainer {
             since_best: 0,
             config: written,
         };
-        let mut checkpoint = match &config.training.start_from {
-            Some(path) => started_from(path, &model, &set)?,
-            None => initial(&model, set.unit_ids(), &sessions, &null, config.training.seed),
+        let begin = || initial(&model, set.unit_ids(), &sessions, &null, config.training.seed);
+        let mut checkpoint = match (start, &config.training.start_from) {
+            (Some(checkpoint), _) => of_units(checkpoint, &set).map_err(TrainError::Config)?,
+            (None, Some(path)) => started_from(path, begin(), &set)?,
+            (None, None) => begin(),
         };
         checkpoint.notes.insert("seed".into(), config.training.seed.to_string());
         checkpoint.notes.insert("data_hash".into(), format!("{data_hash:016x}"));
@@ -160,7 +196,12 @@ impl Trainer {
         }
         let rates = &config.optimiser;
         let rate = |parameter: &Parameter| {
-            if config.training.only == Some(Only::Embeddings) && !is_of_units(parameter) {
+            let stays = match config.training.only {
+                None => false,
+                Some(Only::Embeddings) => !is_of_units(parameter),
+                Some(Only::Readouts) => !is_of_readouts(parameter),
+            };
+            if stays {
                 0.0
             } else if is_history(parameter) {
                 rates.history_learning_rate
@@ -216,6 +257,11 @@ impl Trainer {
     /// Weights as they are now.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// The same, when nothing more is to be learned.
+    pub fn into_checkpoint(self) -> Checkpoint {
+        self.checkpoint
     }
 
     /// Steps taken.
@@ -275,8 +321,20 @@ impl Trainer {
             ending,
             step: self.progress.step,
             best: self.progress.best,
+            judged_by: self.config.judged_by(),
             checkpoint: self.kept.then(|| out.join(BEST)),
         })
+    }
+
+    /// Draws the next batch and takes a step on it, writing nothing.
+    ///
+    /// # Errors
+    /// As [`Trainer::take_step`].
+    pub fn next_step(&mut self) -> Result<Event, TrainError> {
+        let batch = self.sampler.batch(self.progress.step);
+        let (seed, dropout) = (self.config.training.seed, &self.config.dropout);
+        let batch = self.preparer.step(batch, seed, dropout);
+        self.take_step(&batch)
     }
 
     /// One step on a batch.
@@ -297,6 +355,7 @@ impl Trainer {
             exposure,
             own: exposure.own * ramp,
             scale: 1.0 / elements as f32,
+            readout_scales: self.readout_scales(batch),
             max_spikes: batch
                 .iter()
                 .map(|prepared| prepared.window.unit.len())
@@ -306,12 +365,13 @@ impl Trainer {
         };
         let lanes = lanes(&self.set, batch);
         let sums = shared_out(&mut self.learners, &plan, &lanes)?;
-        let mut loss = 0.0;
+        let (mut loss, mut readout_loss) = (0.0, 0.0);
         self.parameters
             .iter_mut()
             .for_each(|parameter| parameter.gradient.fill(0.0));
         for sum in &sums {
             loss += sum.loss / elements as f64;
+            readout_loss += sum.readout_loss;
             for (parameter, gradient) in self.parameters.iter_mut().zip(&sum.gradients) {
                 parameter
                     .gradient
@@ -320,15 +380,24 @@ impl Trainer {
                     .for_each(|(sum, g)| *sum += g);
             }
         }
+        // What stays as it is has no part in how far the rest goes.
+        let held = self.parameters.iter_mut().zip(&self.multipliers);
+        for (parameter, _) in held.filter(|(_, &rate)| rate == 0.0) {
+            parameter.gradient.fill(0.0);
+        }
         let gradient_norm = clip_gradients(&mut self.parameters, self.config.optimiser.clip);
-        if !loss.is_finite() || !gradient_norm.is_finite() {
+        if !(loss + readout_loss).is_finite() || !gradient_norm.is_finite() {
             let window = batch.iter().map(|prepared| {
                 let recording = &self.set.recordings()[prepared.window.recording].recording;
                 format!("{} at {:.3} s", recording.name, prepared.window.start_ns as f64 * 1e-9)
             });
             return Err(TrainError::NotFinite {
                 step: step + 1,
-                what: if loss.is_finite() { "gradient" } else { "loss" },
+                what: if (loss + readout_loss).is_finite() {
+                    "gradient"
+                } else {
+                    "loss"
+                },
                 batch: window.collect::<Vec<_>>().join(", "),
                 kept: match self.kept {
                     true => format!(
@@ -348,21 +417,36 @@ impl Trainer {
         Ok(Event::Step {
             step: self.progress.step,
             loss,
+            readout_loss: (!self.checkpoint.config.readouts.is_empty()).then_some(readout_loss),
             learning_rate: factor * self.config.optimiser.learning_rate,
             gradient_norm,
         })
     }
 
+    /// What each readout's losses are multiplied by: its weight over the targets that there are in the batch.
+    fn readout_scales(&self, batch: &[Prepared]) -> Vec<f32> {
+        let sections = self.config.model.readout.iter().enumerate();
+        let scale = |(task, section): (usize, &ReadoutSection)| {
+            let there: usize = batch.iter().map(|prepared| present(&prepared.targets[task])).sum();
+            match there {
+                0 => 0.0,
+                _ => (section.weight / there as f64) as f32,
+            }
+        };
+        sections.map(scale).collect()
+    }
+
     /// Scores the validation windows, and keeps the weights if they are the best.
     fn judge(&mut self) -> Result<Event, TrainError> {
         let score = self.validate()?;
-        let best = match (score.bits_per_spike, self.progress.best) {
+        let criterion = score.criterion(self.config.judged_by());
+        let best = match (criterion, self.progress.best) {
             (Some(bits), Some(best)) => bits > best,
             (bits, None) => bits.is_some() || self.progress.step == self.config.training.steps,
             (None, Some(_)) => false,
         };
         if best {
-            self.progress.best = score.bits_per_spike;
+            self.progress.best = criterion;
             self.progress.since_best = 0;
             self.keep()?;
         } else {
@@ -371,6 +455,7 @@ impl Trainer {
         Ok(Event::Validated {
             step: self.progress.step,
             score,
+            criterion,
             best,
         })
     }
@@ -431,31 +516,42 @@ fn comparable(config: &str) -> Option<serde_json::Value> {
     Some(value)
 }
 
-/// The checkpoint that training starts from, if it is of this network and these units.
-fn started_from(
-    path: &std::path::Path,
-    model: &crate::model::config::ModelConfig,
-    set: &TrainingSet,
-) -> Result<Checkpoint, TrainError> {
-    let checkpoint = Checkpoint::load(path)?;
+/// The checkpoint that training starts from, if it is of this network and these units. Its readouts may be others or none: those
+/// then begin as `begin`, a network that has learned nothing, has them.
+fn started_from(path: &std::path::Path, begin: Checkpoint, set: &TrainingSet) -> Result<Checkpoint, TrainError> {
+    let mut checkpoint = Checkpoint::load(path)?;
     let refuse = |what: String| TrainError::State {
         path: path.to_path_buf(),
         what,
     };
-    if checkpoint.config != *model {
+    if checkpoint.config.readouts != begin.config.readouts {
+        checkpoint.tensors.retain(|name, _| !name.starts_with("readout."));
+        let readouts = begin
+            .tensors
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("readout."));
+        checkpoint.tensors.extend(readouts);
+        checkpoint.config.readouts.clone_from(&begin.config.readouts);
+    }
+    if checkpoint.config != begin.config {
         return Err(refuse(
             "is of another network than [model] asks for (see `neurohorizon inspect`)".into(),
         ));
     }
+    of_units(checkpoint, set).map_err(refuse)
+}
+
+/// The checkpoint, if it knows the units of the set and no others.
+fn of_units(checkpoint: Checkpoint, set: &TrainingSet) -> Result<Checkpoint, String> {
     let known = checkpoint.unit_ids.get(1..).unwrap_or_default();
     if known != set.unit_ids() {
-        return Err(refuse(format!(
+        return Err(format!(
             "knows {} units, first {:?}; the training data has {}, first {:?}",
             known.len(),
             known.first(),
             set.unit_ids().len(),
             set.unit_ids().first()
-        )));
+        ));
     }
     Ok(checkpoint)
 }

@@ -14,6 +14,11 @@ impl<B: Differentiable> Tape<B> {
         self.slots.truncate(mark.slots);
     }
 
+    /// Goes back over all of the tape, and forgets it.
+    pub fn backward_all(&mut self) {
+        self.backward(Mark { records: 0, slots: 0 });
+    }
+
     /// Goes back from `mark` to the beginning and keeps it all, so that more windows can follow.
     pub fn backward_before(&mut self, mark: Mark) {
         self.go_back(0, mark.records);
@@ -242,6 +247,13 @@ impl<B: Differentiable> Tape<B> {
             if let Some(turn) = turn {
                 let rotary = Self::rotary(&self.rotations, turn);
                 self.inner.rotate_back(rotary, self.slots.view_mut(g));
+            }
+            if let (true, Some(_), Ok(listed)) = (self.watching, rows, &mut self.listed) {
+                let mut one_by_one = vec![0.0; g.rows * g.cols];
+                match self.inner.download(self.slots.view(g), &mut one_by_one) {
+                    Ok(()) => listed.push(one_by_one),
+                    Err(error) => self.listed = Err(error),
+                }
             }
             let mut to = take(&mut self.gradients, area);
             match rows {

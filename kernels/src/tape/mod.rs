@@ -126,6 +126,10 @@ pub struct Tape<B: Differentiable> {
     slots: Slots<B>,
     pool: Pool<B>,
     recording: bool,
+    /// Whether the way back keeps the derivatives of what it reads.
+    watching: bool,
+    /// Derivatives of rows that attention took from tables, as it took them.
+    listed: Result<Vec<Vec<f32>>, crate::BackendError>,
     rates: DropRates,
     seed: u64,
     stream: u64,
@@ -147,6 +151,8 @@ impl<B: Differentiable> Tape<B> {
             slots: Slots::new(),
             pool: Pool::new(),
             recording: true,
+            watching: false,
+            listed: Ok(Vec::new()),
             rates,
             seed: 0,
             stream: 0,
@@ -189,6 +195,35 @@ impl<B: Differentiable> Tape<B> {
     /// Whether operations are recorded and elements dropped; without it the tape predicts as its inner backend does.
     pub fn record(&mut self, recording: bool) {
         self.recording = recording;
+    }
+
+    /// Whether derivatives of inputs are kept on the way back: of what is uploaded, in the gradient of its tensor
+    /// ([`take_gradient`](Self::take_gradient)), which must be uploaded once between two marks; and of rows that attention takes
+    /// from tables, one by one ([`take_listed`](Self::take_listed)).
+    pub fn watch(&mut self, watching: bool) {
+        self.watching = watching;
+    }
+
+    /// The gradient of an input, `[rows, cols]` of the view, and sets it to zero.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn take_gradient(&mut self, of: View<'_, TapeTensor>, out: &mut [f32]) -> Result<(), crate::BackendError> {
+        let area = Area::of(of);
+        self.inner.download(storage::view(&self.gradients, area), out)?;
+        let mut g = storage::take(&mut self.gradients, area);
+        self.inner.fill(0.0, area.of_mut(&mut g));
+        storage::put(&mut self.gradients, area, g);
+        Ok(())
+    }
+
+    /// For each attention that the way back went over, the last first: derivatives of the queries, keys and values that it took
+    /// from tables by lists of rows, each `[rows of the list, H·Dh]`, before they were turned.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn take_listed(&mut self) -> Result<Vec<Vec<f32>>, crate::BackendError> {
+        std::mem::replace(&mut self.listed, Ok(Vec::new()))
     }
 
     /// Starts a window: what is dropped from here on is a function of `seed` and of the order of operations.

@@ -157,7 +157,9 @@ impl<B: Differentiable> Backend for Tape<B> {
         let mut tensor = take(&mut self.values, area);
         self.inner.upload(data, area.of_mut(&mut tensor));
         put(&mut self.values, area, tensor);
-        self.push(Record::Constant { out: area });
+        if !self.watching {
+            self.push(Record::Constant { out: area });
+        }
     }
 
     fn download(&mut self, x: View<'_, TapeTensor>, out: &mut [f32]) -> Result<(), BackendError> {

@@ -124,8 +124,7 @@ impl CentreOut {
             Progress::Reaching(part) => (travelled(part), relative_speed(part)),
             Progress::Returning(part) => (1.0 - travelled(part), -relative_speed(part)),
         };
-        // The minimum-jerk profile's peak speed is 15/8 of its mean speed.
-        let peak_m_s = 1.875 * self.reach_m / ns_to_seconds(REACH_NS);
+        let peak_m_s = peak_speed_m_s(self.reach_m);
         let along = DIRECTIONS[reach.target];
         Kinematics {
             position_m: along.map(|axis| axis * distance * self.reach_m),
@@ -182,13 +181,18 @@ fn draw_reach(seed: u64, number: i64) -> Reach {
     }
 }
 
+/// Peak speed of a reach, m/s: the minimum-jerk profile's is 15/8 of its mean speed.
+pub(super) fn peak_speed_m_s(reach_m: f64) -> f64 {
+    1.875 * reach_m / ns_to_seconds(REACH_NS)
+}
+
 /// Minimum-jerk distance, `10τ³ − 15τ⁴ + 6τ⁵`.
 fn travelled(part: f64) -> f64 {
     part * part * part * (10.0 + part * (-15.0 + part * 6.0))
 }
 
 /// Minimum-jerk speed over its peak, `16τ²(1 − τ)²`.
-fn relative_speed(part: f64) -> f64 {
+pub(super) fn relative_speed(part: f64) -> f64 {
     let bell = part * (1.0 - part);
     16.0 * bell * bell
 }

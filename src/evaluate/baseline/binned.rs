@@ -133,6 +133,20 @@ impl FitData {
         FitData { shape, parts, mean }
     }
 
+    /// With means of the spikes that were seen and one more, over the bins and those in which the average unit fires once: after
+    /// some seconds a unit that was silent may still fire, and one that fired is likely to fire less.
+    pub fn with_one_more_spike(mut self) -> Self {
+        let observed = |(binned, _): &(Binned, Vec<f32>)| binned.observed.iter().filter(|&&seen| seen).count();
+        let bins = self.parts.iter().map(observed).sum::<usize>() as f32;
+        let average = self.mean.iter().sum::<f32>() / (self.mean.len() as f32).max(1.0);
+        if average > 0.0 {
+            self.mean
+                .iter_mut()
+                .for_each(|mean| *mean = (*mean * bins + 1.0) / (bins + 1.0 / average));
+        }
+        self
+    }
+
     /// Mean count a bin of each unit over the observed bins, `[N]`.
     pub fn mean(&self) -> &[f32] {
         &self.mean
@@ -219,8 +233,10 @@ mod tests {
             2,
             SHAPE,
         );
-        // Three spikes of unit 0 and one of unit 1 in four observed bins.
+        // Three spikes of unit 0 and one of unit 1 in four observed bins; the average unit fires once in two.
         assert_eq!(fit.mean(), [0.75, 0.25]);
+        let more = fit.clone().with_one_more_spike();
+        assert!((more.mean()[0] - 4.0 / 6.0).abs() < 1e-6 && (more.mean()[1] - 2.0 / 6.0).abs() < 1e-6);
         // A horizon of 25 ns needs three observed bins in a row.
         assert_eq!(fit.places(0), Vec::<usize>::new());
     }

@@ -38,6 +38,8 @@ pub struct GlmOptions {
     /// Weight decay: a step takes this part of the step size off every parameter. Without one, that of
     /// [`WEIGHT_DECAYS`] is taken which, fitted on the first four fifths of each part, predicts the last fifth best.
     pub weight_decay: Option<f32>,
+    /// Whether units' means are those of [`FitData::with_one_more_spike`].
+    pub one_more_spike: bool,
     /// Seed of the drawn windows.
     pub seed: u64,
 }
@@ -52,6 +54,7 @@ impl Default for GlmOptions {
             batch: 64,
             learning_rate: 0.02,
             weight_decay: None,
+            one_more_spike: false,
             seed: 0,
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn fit(
     options: &GlmOptions,
     mut progress: impl FnMut(usize, usize),
 ) -> Glm {
-    let all = FitData::new(parts, units, shape);
+    let all = data(parts, units, shape, options);
     let Some(decay) = options.weight_decay else {
         let runs = WEIGHT_DECAYS.len() + 1;
         let mut step = 0;
@@ -49,6 +49,14 @@ pub(super) fn fit(
     })
 }
 
+fn data(parts: &[FitPart<'_>], units: usize, shape: WindowShape, options: &GlmOptions) -> FitData {
+    let data = FitData::new(parts, units, shape);
+    match options.one_more_spike {
+        true => data.with_one_more_spike(),
+        false => data,
+    }
+}
+
 /// The decay that, fitted on the first four fifths of each part, predicts the last fifth best.
 fn choose_decay(parts: &[FitPart<'_>], all: &FitData, options: &GlmOptions, mut progress: impl FnMut()) -> f32 {
     let (units, shape) = (all.units(), all.shape());
@@ -61,7 +69,7 @@ fn choose_decay(parts: &[FitPart<'_>], all: &FitData, options: &GlmOptions, mut 
         }
     });
     let first_parts: Vec<FitPart<'_>> = first_parts.collect();
-    let first = FitData::new(&first_parts, units, shape);
+    let first = data(&first_parts, units, shape, options);
     let rest: Vec<(usize, usize)> = (0..all.parts())
         .flat_map(|part| {
             let places = all.places(part).into_iter();

@@ -2,10 +2,11 @@
 //! a network has to beat.
 //!
 //! [`mean_rate()`] knows each unit's mean, [`persistence`] an exponential average of the recent past, [`glm`] a Poisson regression on
-//! every unit's own history and on what the population does.
+//! every unit's own history and on what the population does. [`decoding`] decodes behaviour.
 
 pub mod binned;
 pub(crate) mod components;
+pub mod decoding;
 pub mod glm;
 mod glm_fit;
 mod glm_gradient;

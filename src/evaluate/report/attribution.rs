@@ -1,9 +1,9 @@
 //! What each modality contributed, as one HTML page.
 
-use super::html::{escape, number, table};
+use super::html::{escape, number, opening, table};
 use super::plot::{Axis, Plot};
-use super::STYLE;
-use crate::evaluate::attribution::Attribution;
+use crate::evaluate::attribution::{in_words, Attribution};
+use crate::evaluate::input_attribution::InputAttribution;
 use crate::evaluate::metrics::Bits;
 
 /// The page. `facts` are names and values of its header, `bin_s` is the width of a bin.
@@ -13,20 +13,13 @@ pub fn render_attribution(
     unit_ids: &[String],
     bin_s: f64,
     attribution: &Attribution,
+    inputs: Option<&InputAttribution>,
 ) -> String {
-    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
-    page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
-    page.push_str(&format!(
-        "<title>NeuroHorizon attribution</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-    ));
-    page.push_str("<h1>What each modality contributed</h1>\n<dl>\n");
-    for (name, value) in facts {
-        page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
-    }
-    page.push_str("</dl>\n");
-    for note in notes {
-        page.push_str(&format!("<p>Note: {}</p>\n", escape(note)));
-    }
+    let facts: Vec<(String, String)> = facts
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    let mut page = opening("NeuroHorizon attribution", "What each input contributed", &facts, notes);
     page.push_str("<h2>Figures</h2>\n");
     page.push_str(&table(&overall(attribution)));
     page.push_str(
@@ -34,6 +27,10 @@ pub fn render_attribution(
          up to the difference between all modalities and spikes alone. Both figures speak of the network: what it did not \
          learn to read contributes nothing, and what the spikes already tell is not counted for a modality.</p>\n",
     );
+    for contribution in &attribution.contributions {
+        let (name, words) = (escape(&contribution.modality), in_words(&contribution.delta.overall));
+        page.push_str(&format!("<p>{name}: {words}.</p>\n"));
+    }
     if !attribution.parts.is_empty() {
         page.push_str("<h2>Lost without it, in parts of the experiment</h2>\n");
         page.push_str(&table(&by_part(attribution)));
@@ -66,6 +63,9 @@ pub fn render_attribution(
     }
     page.push_str("</div>\n<h2>Units</h2>\n");
     page.push_str(&table(&units(unit_ids, attribution)));
+    if let Some(inputs) = inputs {
+        page.push_str(&super::inputs::section(inputs, unit_ids));
+    }
     page.push_str("</body>\n</html>\n");
     page
 }

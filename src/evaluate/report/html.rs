@@ -1,4 +1,6 @@
-//! Text from outside made safe for HTML and SVG, and tables.
+//! Text from outside made safe for HTML and SVG, the beginning of a page, and tables.
+
+use super::STYLE;
 
 /// Text as it may stand in an element or in a quoted attribute. Control characters, which neither may hold, are replaced.
 pub fn escape(text: &str) -> String {
@@ -15,6 +17,23 @@ pub fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// The beginning of a page: title, heading, names and values, what a reader should know beside the figures.
+pub fn opening(title: &str, heading: &str, facts: &[(String, String)], notes: &[String]) -> String {
+    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
+    page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
+    page.push_str(&format!(
+        "<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{heading}</h1>\n<dl>\n"
+    ));
+    for (name, value) in facts {
+        page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
+    }
+    page.push_str("</dl>\n");
+    for note in notes {
+        page.push_str(&format!("<p>Note: {}</p>\n", escape(note)));
+    }
+    page
 }
 
 /// A table; the first row is its header, the first column names the rows. Cells are escaped here.

@@ -1,15 +1,22 @@
 //! An evaluation as one HTML page that needs nothing else: no network, no script, plots as inline SVG.
 
 mod attribution;
+mod decoding;
 mod figures;
 mod html;
+mod inputs;
 mod plot;
 mod raster;
+mod reach;
+mod transfer;
 
 use super::comparison::Comparison;
 use crate::model::window::Spikes;
 pub use attribution::render_attribution;
-use html::{escape, number, table};
+pub use decoding::{render_decoding, DecodedTask};
+use html::{escape, number, opening, table};
+pub use reach::render_reach;
+pub use transfer::render_transfer;
 
 /// Of every page.
 const STYLE: &str = include_str!("style.css");
@@ -35,18 +42,8 @@ pub struct Document<'a> {
 
 /// The page.
 pub fn render(document: &Document<'_>) -> String {
-    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
-    page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
-    page.push_str("<title>NeuroHorizon evaluation</title>\n<style>\n");
-    page.push_str(STYLE);
-    page.push_str("</style>\n</head>\n<body>\n<h1>How well the future was predicted</h1>\n<dl>\n");
-    for (name, value) in &document.facts {
-        page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
-    }
-    page.push_str("</dl>\n");
-    for note in document.notes {
-        page.push_str(&format!("<p>Note: {}</p>\n", escape(note)));
-    }
+    let heading = "How well the future was predicted";
+    let mut page = opening("NeuroHorizon evaluation", heading, &document.facts, document.notes);
     page.push_str("<h2>Figures</h2>\n");
     page.push_str(&table(&figure_rows(document)));
     page.push_str(

@@ -19,6 +19,7 @@ pub struct Axis {
     low: f64,
     high: f64,
     log: bool,
+    marked: Option<Vec<f64>>,
 }
 
 impl Axis {
@@ -31,6 +32,7 @@ impl Axis {
             low: low - room,
             high: high + room,
             log: false,
+            marked: None,
         }
     }
 
@@ -43,7 +45,14 @@ impl Axis {
             low: low - room,
             high: high + room,
             log: true,
+            marked: None,
         }
+    }
+
+    /// With ticks at these values in place of round ones.
+    pub fn marked(mut self, values: &[f64]) -> Self {
+        self.marked = Some(values.to_vec());
+        self
     }
 
     /// Where a value lies, 0 to 1; beyond the ends it is drawn at the end.
@@ -54,6 +63,9 @@ impl Axis {
 
     /// Round values within the range, at most about six.
     fn ticks(&self) -> Vec<f64> {
+        if let Some(marked) = &self.marked {
+            return marked.clone();
+        }
         let step = if self.log {
             ((self.high - self.low) / 6.0).ceil().max(1.0)
         } else {
@@ -217,6 +229,8 @@ mod tests {
             ["0.01", "0.1"]
         );
         assert_eq!(label_of(-0.05), "−0.05");
+        let axis = Axis::log("s", [10.0, 60.0]).marked(&[10.0, 30.0, 60.0]);
+        assert_eq!(axis.ticks(), [10.0, 30.0, 60.0]);
     }
 
     #[test]

@@ -113,6 +113,11 @@ impl Layout {
                 self.linear("identity.rate", hidden, 1, "identity.hidden, 1");
             }
         }
+        if identity.components > 0 {
+            let meaning = "identity.hidden or dim, identity.components";
+            self.linear("identity.loadings", hidden, identity.components, meaning);
+            self.linear("identity.straight", config.dim, identity.components, meaning);
+        }
         if let Some(history) = &config.history {
             let read = history.population_time_constants * history.components;
             for (part, outputs) in [
@@ -126,6 +131,23 @@ impl Layout {
                     config.dim,
                     "columns of the table, dim",
                 );
+            }
+        }
+    }
+
+    fn readouts(&mut self, config: &ModelConfig) {
+        if config.readouts.is_empty() {
+            return;
+        }
+        self.cross_attention("readout.cross", config);
+        self.feed_forward("readout.ffn", config.dim);
+        for readout in &config.readouts {
+            let (prefix, columns) = (format!("readout.task.{}", readout.series), readout.columns());
+            self.tensor(format!("{prefix}.query"), &[1, config.dim], "1, dim");
+            self.linear(&format!("{prefix}.output"), columns, config.dim, "columns, dim");
+            if let Some(history) = &config.history {
+                let shape = [readout.rows() * columns, history.components];
+                self.tensor(format!("{prefix}.recent.weight"), &shape, "steps · columns, components");
             }
         }
     }
@@ -227,6 +249,7 @@ pub fn expected(config: &ModelConfig, unit_rows: usize) -> Vec<Expected> {
         let prefix = format!("condition.{}", condition.series);
         layout.linear(&prefix, dim, condition.channels(), "dim, channels");
     }
+    layout.readouts(config);
     layout.tensors
 }
 

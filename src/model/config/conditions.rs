@@ -67,21 +67,13 @@ impl ConditionConfig {
         let reader = Reader(keys);
         let name = reader.word("kind", "behaviour")?;
         let kind = KINDS.iter().find(|(known, _)| *known == name).map(|&(_, kind)| kind);
-        let numbers = |key: &str| {
-            let list = keys.get(key).and_then(Value::as_array);
-            let list: Option<Vec<f32>> = list.and_then(|list| {
-                let number = |value: &Value| value.as_f64().map(|number| number as f32);
-                list.iter().map(number).collect()
-            });
-            list.ok_or_else(|| ConfigError(format!("`conditions.{key}` is no list of numbers")))
-        };
         Ok(ConditionConfig {
             series: reader.word("series", "")?.to_owned(),
             kind: kind
                 .ok_or_else(|| ConfigError(format!("`conditions.kind` is `{name}`, expected behaviour or stimulus")))?,
             step_s: reader.number("step_s", 0.0)?,
-            mean: numbers("mean")?,
-            deviation: numbers("deviation")?,
+            mean: reader.numbers("conditions", "mean")?,
+            deviation: reader.numbers("conditions", "deviation")?,
         })
     }
 

@@ -6,7 +6,9 @@ use kernels::{Backend, BackendError, Matrix};
 
 use super::super::checkpoint::Checkpoint;
 use super::super::weights::identity_encoder;
+use super::super::window::Spikes;
 use super::{IdentityEncoder, Reference, UnitTables};
+use crate::data::{Interval, Recording};
 
 /// Why identities cannot be computed.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +32,69 @@ pub enum IdentityError {
         /// Seconds.
         window_s: f64,
     },
+    /// Counts that cannot be counted again.
+    #[error(
+        "{recording} holds counts in bins of {count_ms} ms, and the encoder of identities takes bins of {bin_ms} ms"
+    )]
+    Counts {
+        /// Its name.
+        recording: String,
+        /// ms.
+        count_ms: f64,
+        /// ms.
+        bin_ms: f64,
+    },
+    /// A reference in which no window fits.
+    #[error(
+        "{recording}: the reference has no observed stretch as long as a window of the encoder, which is {window_s} s"
+    )]
+    NoWindow {
+        /// Its name.
+        recording: String,
+        /// Seconds.
+        window_s: f64,
+    },
     /// A device that failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
+}
+
+/// What the observed stretches of a part of a recording say of its units, for the encoder of a checkpoint.
+///
+/// # Errors
+/// A checkpoint without an encoder; a part in which no window fits; counts in bins that are not those of the encoder.
+pub fn reference_of(
+    checkpoint: &Checkpoint,
+    recording: &Recording,
+    part: Interval,
+) -> Result<Reference, IdentityError> {
+    let config = checkpoint.config.identity.ok_or(IdentityError::NoEncoder)?;
+    if let Some(count_ns) = recording
+        .count_bin_ns
+        .filter(|count_ns| config.bin_ns() % count_ns != 0)
+    {
+        return Err(IdentityError::Counts {
+            recording: recording.name.clone(),
+            count_ms: count_ns as f64 * 1e-6,
+            bin_ms: config.bin_ns() as f64 * 1e-6,
+        });
+    }
+    let observed: Vec<Interval> = recording
+        .intervals
+        .iter()
+        .filter_map(|seen| seen.intersection(&part))
+        .collect();
+    let spikes = Spikes {
+        times_ns: &recording.spike_times_ns,
+        units: &recording.spike_units,
+    };
+    let bin_ns = (checkpoint.config.bin_size * 1e9).round() as i64;
+    Reference::of_stretches(&config, bin_ns, recording.n_units(), spikes, &observed).ok_or_else(|| {
+        IdentityError::NoWindow {
+            recording: recording.name.clone(),
+            window_s: config.window_ns() as f64 * 1e-9,
+        }
+    })
 }
 
 /// The tables of a checkpoint that have a row for every unit; the first alone where there is no path of recent history.
@@ -174,6 +236,13 @@ pub fn identified(
     let mut out = unidentified(checkpoint, session, unit_ids, reference.log_rates())?;
     identities.write(&mut out, 1);
     Ok(out)
+}
+
+/// The checkpoint with its units' identities as weights like others, and without the encoder that they came from.
+pub fn without_encoder(mut checkpoint: Checkpoint) -> Checkpoint {
+    checkpoint.config.identity = None;
+    checkpoint.tensors.retain(|name, _| !name.starts_with("identity."));
+    checkpoint
 }
 
 /// The checkpoint with units of which only ids and `log_rates` (ln of the mean count a bin) are known yet: their rows of the

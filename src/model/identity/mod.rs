@@ -8,14 +8,20 @@
 //! events   E = MLP₂(attention of a learned query over the unit's spike times, ln rate)
 //! ```
 //! Either MLP has three linear layers with GELU between. Windows have no order. A unit's embedding does not depend on which
-//! others there are, unless the counts of the population stand beside its own.
+//! others there are, unless the counts of the population stand beside its own, or its loadings on the population's components
+//! ([`loadings`]) do: `E = MLP₂(… + A l) + B l`. A unit's own activity cannot tell which way it is tuned where every way is as
+//! frequent; with whom it fires together can, in a frame that all units of the session share.
 
 mod identify;
+mod loadings;
 mod reference;
 
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Mask, Matrix, Rotary, View, ViewMut};
 
-pub use identify::{identified, unidentified, HistoryRows, Identities, IdentityComputer, IdentityError, TABLES};
+pub use identify::{
+    identified, reference_of, unidentified, without_encoder, HistoryRows, Identities, IdentityComputer, IdentityError,
+    TABLES,
+};
 pub use reference::{window_starts, Reference};
 
 use super::config::IdentityConfig;
@@ -84,7 +90,17 @@ pub struct IdentityEncoder<B: Backend> {
     pub(super) config: IdentityConfig,
     pub(super) look: Look<B>,
     pub(super) unit: Mlp<B>,
+    /// Where there are components of the population.
+    pub(super) loadings: Option<LoadingLayers<B>>,
     pub(super) history: Option<HistoryHeads<B>>,
+}
+
+/// What units' loadings on the population's components come in by.
+pub struct LoadingLayers<B: Backend> {
+    /// A, C → hidden.
+    pub(super) hidden: B::Linear,
+    /// B, C → D.
+    pub(super) straight: B::Linear,
 }
 
 impl<B: Backend> Mlp<B> {
@@ -171,7 +187,7 @@ impl<B: Backend> IdentityEncoder<B> {
     /// What the network knows of the units of a reference.
     pub(super) fn tables(&self, backend: &mut B, reference: &Reference) -> UnitTables<B> {
         let (units, hidden) = (reference.units(), self.config.hidden);
-        let looked = match &self.look {
+        let mut looked = match &self.look {
             Look::Binned(mlp) => {
                 let inputs = self.config.inputs();
                 let counts = backend.tensor(reference.windows() * units, inputs, reference.counts());
@@ -182,7 +198,21 @@ impl<B: Backend> IdentityEncoder<B> {
             }
             Look::Events(pool) => pool.apply(backend, reference, hidden),
         };
-        let embedding = self.unit.apply(backend, looked.view());
+        let beside = self.loadings.as_ref().map(|layers| {
+            let components = self.config.components;
+            (layers, backend.tensor(units, components, reference.loadings()))
+        });
+        let more = || LinearArgs {
+            accumulate: true,
+            ..LinearArgs::default()
+        };
+        if let Some((layers, loadings)) = &beside {
+            backend.linear(loadings.view(), &layers.hidden, more(), looked.view_mut());
+        }
+        let mut embedding = self.unit.apply(backend, looked.view());
+        if let Some((layers, loadings)) = &beside {
+            backend.linear(loadings.view(), &layers.straight, more(), embedding.view_mut());
+        }
         let history = self.history.as_ref().map(|heads| heads.tables(backend, &embedding));
         UnitTables {
             units: embedding,

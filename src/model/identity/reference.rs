@@ -2,6 +2,7 @@
 
 use super::super::config::IdentityConfig;
 use super::super::window::Spikes;
+use super::loadings::loadings;
 use crate::data::Interval;
 
 /// Windows of a population's activity, and its mean rates over them.
@@ -17,6 +18,8 @@ pub struct Reference {
     times_s: Vec<Vec<f64>>,
     /// ln of each unit's mean count in a bin of the model, `[N]`.
     log_rates: Vec<f32>,
+    /// See [`loadings`], `[N, C]`.
+    loadings: Vec<f32>,
 }
 
 /// The expected count of a bin that a mean is never below, whatever its prior: e⁻¹⁰, where log rates are clamped.
@@ -38,6 +41,14 @@ impl Reference {
         let width = config.inputs();
         let mut counts = vec![0.0f32; windows.len() * units * width];
         let mut times_s = vec![Vec::new(); units];
+        let mut own = vec![
+            0.0f32;
+            if config.components > 0 {
+                windows.len() * bins * units
+            } else {
+                0
+            }
+        ];
         for (window, &(spikes, start_ns)) in windows.iter().enumerate() {
             let rows = &mut counts[window * units * width..(window + 1) * units * width];
             let seen = spikes.between(start_ns, start_ns + window_ns);
@@ -46,6 +57,13 @@ impl Reference {
                 rows[unit as usize * width + bin.min(bins - 1)] += 1.0;
                 let before_ns = window as i64 * window_ns;
                 times_s[unit as usize].push((before_ns + time_ns - start_ns) as f64 * 1e-9);
+            }
+            if config.components > 0 {
+                let of_window = &mut own[window * bins * units..(window + 1) * bins * units];
+                for (unit, row) in rows.chunks_exact(width).enumerate() {
+                    let column = of_window.iter_mut().skip(unit).step_by(units);
+                    column.zip(&row[..bins]).for_each(|(to, &count)| *to = count);
+                }
             }
             if config.population {
                 population_beside(rows, units, bins);
@@ -60,6 +78,7 @@ impl Reference {
             windows: windows.len(),
             counts,
             log_rates: times_s.iter().map(|times| mean(times).ln() as f32).collect(),
+            loadings: loadings(&own, units, config.components),
             times_s,
         }
     }
@@ -97,6 +116,11 @@ impl Reference {
     /// A unit's spikes, seconds from the beginning of the windows laid end to end.
     pub fn times_s(&self, unit: usize) -> &[f64] {
         &self.times_s[unit]
+    }
+
+    /// Each unit's loadings on the population's components ([`super::loadings`]), `[N, C]`.
+    pub fn loadings(&self) -> &[f32] {
+        &self.loadings
     }
 
     /// ln of each unit's mean count in a bin of the model, `[N]`.
@@ -144,6 +168,7 @@ mod tests {
             bin_s: 0.01,
             hidden: 8,
             population,
+            components: 0,
         }
     }
 

@@ -239,6 +239,17 @@ impl TrainingSet {
         &self.unit_ids
     }
 
+    /// With other mean rates of a session's units, `[N]`, in place of those of its training parts.
+    ///
+    /// # Panics
+    /// If they are not as many as the units.
+    pub fn with_null_log_rates(mut self, session: usize, null_log_rates: Vec<f64>) -> Self {
+        let session = &mut self.sessions[session];
+        assert_eq!(null_log_rates.len(), session.recorded_ids.len(), "one rate a unit");
+        session.null_log_rates = null_log_rates;
+        self
+    }
+
     /// The session of a recording.
     pub fn session_of(&self, recording: usize) -> &Session {
         &self.sessions[self.recordings[recording].session]

@@ -1,0 +1,210 @@
+//! The spike output as a source.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use super::super::wire::collect::{Collector, Record};
+use super::super::wire::counters::add;
+use super::super::wire::tcp::{Got, TcpLink};
+use super::super::wire::ticks::ticks_to_ns;
+use super::super::wire::{ClockConfig, UnitList, WireCounters, READS, READ_BYTES, WAIT_NS};
+use super::super::{EventSink, Pace, Poll, Source, SourceError};
+use super::parse::{IntanSpike, SpikeParser, ARTIFACT};
+
+/// How RHX is listened to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntanConfig {
+    /// Where its spike output listens.
+    pub address: SocketAddr,
+    /// Sampling rate, Hz.
+    pub sample_rate_hz: u32,
+    /// The units: `CHANNEL:UNIT` (see [`UnitList`]) with the native channel name and unit 1 to 4, 0 for spikes that are not
+    /// sorted, 128 for likely artifacts.
+    pub units: Vec<String>,
+    /// Lateness and speed of its clock.
+    pub clock: ClockConfig,
+}
+
+/// A source of what RHX sorts. It connects by itself, again and again; the run goes on meanwhile.
+#[derive(Debug)]
+pub struct Intan {
+    name: String,
+    link: TcpLink,
+    parser: SpikeParser,
+    sample_rate_hz: u32,
+    collector: Collector,
+    buffer: Box<[u8]>,
+}
+
+impl Intan {
+    /// A source that connects when it is first polled.
+    ///
+    /// # Errors
+    /// A unit list that cannot be used, a sampling rate of 0.
+    pub fn new(config: &IntanConfig) -> Result<Self, SourceError> {
+        let name = format!("Intan RHX at {}", config.address);
+        let units = UnitList::parse(&name, "intan.units", &config.units)?;
+        if config.sample_rate_hz == 0 {
+            return Err(SourceError::Invalid {
+                name,
+                problem: "a sampling rate of 0 Hz".into(),
+            });
+        }
+        Ok(Self {
+            name,
+            link: TcpLink::new(config.address),
+            parser: SpikeParser::default(),
+            sample_rate_hz: config.sample_rate_hz,
+            collector: Collector::new(units, config.clock),
+            buffer: vec![0; READ_BYTES].into(),
+        })
+    }
+
+    /// What became of what RHX sent; stays readable while the source runs elsewhere.
+    pub fn counters(&self) -> Arc<WireCounters> {
+        self.collector.counters().clone()
+    }
+
+    fn take(&mut self, bytes: usize, now_ns: i64, sink: &mut dyn EventSink) {
+        let (collector, rate) = (&mut self.collector, self.sample_rate_hz);
+        add(&collector.counters().bytes, bytes as u64);
+        self.parser.push(&self.buffer[..bytes], |spike: IntanSpike| {
+            let record = Record {
+                device_ns: ticks_to_ns(spike.ticks, rate),
+                unit: collector.units().of_name(spike.name(), spike.unit),
+                artifact: spike.unit == ARTIFACT,
+            };
+            collector.spike(record, now_ns, sink);
+        });
+        self.note_discarded();
+    }
+
+    fn note_discarded(&self) {
+        let discarded = &self.collector.counters().discarded_bytes;
+        discarded.store(self.parser.discarded(), Relaxed);
+    }
+}
+
+impl Source for Intan {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn unit_ids(&self) -> &[String] {
+        self.collector.units().ids()
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::Clocked(self.collector.speed())
+    }
+
+    fn start_ns(&self) -> i64 {
+        0
+    }
+
+    fn end_ns(&self) -> Option<i64> {
+        self.collector.end_ns()
+    }
+
+    fn start(&mut self, host_ns: i64) {
+        self.collector.start(host_ns);
+    }
+
+    fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
+        for read in 0..READS {
+            match self.link.read(now_ns, &mut self.buffer) {
+                Got::Bytes(bytes) => self.take(bytes, now_ns, sink),
+                Got::Connected => self.collector.connected(now_ns),
+                Got::Lost => {
+                    self.parser.restart();
+                    self.note_discarded();
+                    self.collector.lost(now_ns);
+                }
+                Got::Nothing => {
+                    let poll = self.collector.flush(now_ns, sink);
+                    if read == 0 && poll == Poll::Again {
+                        self.link.wait(WAIT_NS);
+                    }
+                    return Ok(poll);
+                }
+            }
+        }
+        // There is more: what has not been read yet may be older than the clock, which therefore waits.
+        self.collector.hand_on(sink);
+        Ok(Poll::Again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::super::super::replay::tests::Kept;
+    use super::super::encode::{channel_name, spike, SpikeId};
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    fn source(address: SocketAddr, units: &[&str]) -> Intan {
+        let config = IntanConfig {
+            address,
+            sample_rate_hz: 30_000,
+            units: units.iter().map(ToString::to_string).collect(),
+            clock: ClockConfig {
+                speed: 1.0,
+                lateness_ns: 0,
+                end_ns: None,
+            },
+        };
+        Intan::new(&config).unwrap()
+    }
+
+    #[test]
+    fn spikes_are_named_and_the_rest_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut source = source(listener.local_addr().unwrap(), &["A-000:1", "A-001:0=mine"]);
+        assert_eq!(source.unit_ids(), ["A-000:1", "mine"]);
+        let counters = source.counters();
+        let mut kept = Kept::default();
+        source.start(0);
+        let mut now = 10 * MS;
+        let mut poll_until = |source: &mut Intan, kept: &mut Kept, done: &dyn Fn() -> bool| {
+            for _ in 0..20_000 {
+                now += MS;
+                source.poll(now, kept).unwrap();
+                if done() {
+                    return;
+                }
+            }
+            panic!("nothing came: {}", counters.report());
+        };
+        poll_until(&mut source, &mut kept, &|| counters.report().connections == 1);
+        let mut peer = listener.accept().unwrap().0;
+        let mut bytes = Vec::new();
+        spike(&mut bytes, channel_name(0), 3_000, SpikeId::Unit(1));
+        bytes.extend(b"?????");
+        spike(&mut bytes, channel_name(1), 3_030, SpikeId::Unclassified);
+        spike(&mut bytes, channel_name(1), 3_060, SpikeId::Unit(3));
+        spike(&mut bytes, channel_name(1), 3_060, SpikeId::Artifact);
+        spike(&mut bytes, channel_name(1), 0x8000_0000, SpikeId::Unclassified);
+        bytes.extend(b"\x0F\x71");
+        peer.write_all(&bytes).unwrap();
+        poll_until(&mut source, &mut kept, &|| counters.report().bytes == 77);
+        drop(peer);
+        poll_until(&mut source, &mut kept, &|| counters.report().disconnections == 1);
+        let units: Vec<u32> = kept.spikes.iter().map(|event| event.unit).collect();
+        assert_eq!(units, [0, 1, 2], "the last is the number of units that are not listed");
+        let times: Vec<i64> = kept
+            .spikes
+            .iter()
+            .map(|event| event.time_ns - kept.spikes[0].time_ns)
+            .collect();
+        assert_eq!(times, [0, MS, 2 * MS]);
+        let report = counters.report();
+        assert_eq!((report.spikes, report.unlisted, report.artifacts), (3, 1, 1));
+        assert_eq!((report.implausible_times, report.discarded_bytes), (1, 7));
+        assert!(kept.clocks.windows(2).all(|pair| pair[0] <= pair[1]) && kept.clocks.len() > 2);
+    }
+}

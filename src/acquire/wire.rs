@@ -1,0 +1,20 @@
+//! What the acquisition systems' sources and emulators share: the unit list, the device's clock, connections, counters.
+
+pub mod clock;
+pub mod collect;
+pub mod counters;
+pub mod play;
+pub mod tcp;
+pub mod ticks;
+pub mod units;
+
+pub use clock::{ClockConfig, DeviceClock, Placed};
+pub use counters::{WireCounters, WireReport};
+pub use units::UnitList;
+
+/// Longest wait for data inside a poll, and so the longest time between two clock markers, ns.
+pub(crate) const WAIT_NS: i64 = 500_000;
+/// Bytes taken from a socket at once.
+pub(crate) const READ_BYTES: usize = 65_536;
+/// Reads in one poll before the source's thread looks at the run again.
+pub(crate) const READS: usize = 16;

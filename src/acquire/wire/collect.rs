@@ -1,0 +1,151 @@
+//! From records to events: what every source of a device does with a spike once it is parsed.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use super::super::{EventSink, Poll, SpikeEvent};
+use super::counters::add;
+use super::{ClockConfig, DeviceClock, Placed, UnitList, WireCounters};
+
+/// Spikes pushed to the sink at once.
+const CHUNK: usize = 512;
+/// Least time from one clock marker to the next, ns: a marker takes two places in the ring.
+const MARKER_NS: i64 = 200_000;
+
+/// A spike of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Time on the device's clock, ns.
+    pub device_ns: i64,
+    /// Index of its unit, where that is listed.
+    pub unit: Option<u32>,
+    /// Whether the device takes it for an artifact or for noise.
+    pub artifact: bool,
+}
+
+/// Places spikes on the run's time, hands them on and counts. Never allocates after [`Collector::new`].
+#[derive(Debug)]
+pub struct Collector {
+    units: UnitList,
+    clock: DeviceClock,
+    counters: Arc<WireCounters>,
+    chunk: Vec<SpikeEvent>,
+    marked_host_ns: i64,
+    away_since_ns: Option<i64>,
+}
+
+impl Collector {
+    /// A collector for these units.
+    pub fn new(units: UnitList, clock: ClockConfig) -> Self {
+        Self {
+            units,
+            clock: DeviceClock::new(clock),
+            counters: Arc::default(),
+            chunk: Vec::with_capacity(CHUNK),
+            marked_host_ns: i64::MIN,
+            away_since_ns: None,
+        }
+    }
+
+    /// The units.
+    pub fn units(&self) -> &UnitList {
+        &self.units
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Arc<WireCounters> {
+        &self.counters
+    }
+
+    /// Device seconds a host second.
+    pub fn speed(&self) -> f64 {
+        self.clock.speed()
+    }
+
+    /// Lets the run's time 0 be host time `host_ns`.
+    pub fn start(&mut self, host_ns: i64) {
+        self.clock.start(host_ns);
+    }
+
+    /// The device has been reached.
+    pub fn connected(&mut self, now_ns: i64) {
+        add(&self.counters.connections, 1);
+        self.count_away(now_ns);
+        self.away_since_ns = None;
+        self.clock.fresh();
+    }
+
+    /// Counts the whole milliseconds without the device that have not been counted yet.
+    fn count_away(&mut self, now_ns: i64) {
+        if let Some(since_ns) = &mut self.away_since_ns {
+            let passed_ms = now_ns.saturating_sub(*since_ns).max(0) / 1_000_000;
+            *since_ns += passed_ms * 1_000_000;
+            add(&self.counters.away_ms, passed_ms as u64);
+        }
+    }
+
+    /// The device has been lost.
+    pub fn lost(&mut self, now_ns: i64) {
+        add(&self.counters.disconnections, 1);
+        self.count_away(now_ns);
+        self.away_since_ns = Some(now_ns);
+    }
+
+    /// Takes a spike that was seen at host time `now_ns`.
+    pub fn spike(&mut self, record: Record, now_ns: i64, sink: &mut dyn EventSink) {
+        if record.artifact && record.unit.is_none() {
+            return add(&self.counters.artifacts, 1);
+        }
+        let time_ns = match self.clock.place(record.device_ns, now_ns) {
+            Placed::At(time_ns) => time_ns,
+            Placed::Reset(time_ns) => {
+                add(&self.counters.clock_resets, 1);
+                time_ns
+            }
+            Placed::Implausible => return add(&self.counters.implausible_times, 1),
+        };
+        if record.unit.is_none() {
+            add(&self.counters.unlisted, 1);
+        }
+        add(&self.counters.spikes, 1);
+        let unit = record.unit.unwrap_or(self.units.unlisted());
+        self.chunk.push(SpikeEvent::spike(time_ns, unit));
+        if self.chunk.len() == CHUNK {
+            self.hand_on(sink);
+        }
+    }
+
+    /// Hands on what has been collected.
+    pub fn hand_on(&mut self, sink: &mut dyn EventSink) {
+        if !self.chunk.is_empty() {
+            sink.spikes(&self.chunk);
+            self.chunk.clear();
+        }
+    }
+
+    /// Everything that has come by host time `now_ns` has been taken: hands it on, and the clock after it. Says whether that
+    /// was the end.
+    pub fn flush(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Poll {
+        self.hand_on(sink);
+        self.count_away(now_ns);
+        if now_ns >= self.marked_host_ns.saturating_add(MARKER_NS) {
+            self.marked_host_ns = now_ns;
+            let reached_ns = self.clock.reached(now_ns);
+            sink.clock(reached_ns, now_ns);
+            if Some(reached_ns) == self.clock.end_ns() {
+                return Poll::Finished;
+            }
+        }
+        Poll::Again
+    }
+
+    /// When the run ends, ns of its time.
+    pub fn end_ns(&self) -> Option<i64> {
+        self.clock.end_ns()
+    }
+}
+
+/// Whether a device was lost and not reached again yet, as its counters say.
+pub fn is_away(counters: &WireCounters) -> bool {
+    counters.disconnections.load(Relaxed) >= counters.connections.load(Relaxed)
+}

@@ -1,0 +1,194 @@
+//! A configuration's list of units: which (channel, sorted unit) of a device is which unit of the run.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::SourceError;
+
+/// Most units of a list.
+const MAX_UNITS: usize = 1 << 16;
+
+/// The units of a device, found by channel and sorted unit.
+///
+/// Entries are `CHANNEL:UNIT`, whose id is the entry itself; `CHANNEL:UNIT=ID`; or `FIRST..LAST:UNIT`, channels whose
+/// names end in a number, such as `A-000..A-031:1` or `1..96:1`.
+#[derive(Clone, Debug)]
+pub struct UnitList {
+    ids: Vec<String>,
+    by_name: HashMap<Box<str>, usize>,
+    by_number: HashMap<u32, usize>,
+    /// A channel's (sorted unit, index).
+    channels: Vec<Vec<(u16, u32)>>,
+}
+
+/// `FIRST..LAST` of channels, or one channel.
+fn expand(channels: &str) -> Result<Vec<String>, String> {
+    let Some((first, last)) = channels.split_once("..") else {
+        return Ok(vec![channels.to_string()]);
+    };
+    let split = |name: &str| {
+        let prefix = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        (name[..prefix].to_string(), name[prefix..].to_string())
+    };
+    let ((prefix, from), (last_prefix, to)) = (split(first), split(last));
+    match (from.parse::<u32>(), to.parse::<u32>()) {
+        (Ok(low), Ok(high)) if prefix == last_prefix && low <= high && ((high - low) as usize) < MAX_UNITS => {
+            let width = if from.starts_with('0') { from.len() } else { 1 };
+            Ok((low..=high).map(|number| format!("{prefix}{number:0width$}")).collect())
+        }
+        _ => Err(format!(
+            "{channels:?} is no range of channels: both ends are one name with a number at its end, the lower first"
+        )),
+    }
+}
+
+impl UnitList {
+    /// Reads a list; `key` stands for it in errors, `source` for the source.
+    ///
+    /// # Errors
+    /// An entry of another form, a (channel, unit) or an id that is listed twice, an empty list, or more than 2¹⁶ units.
+    pub fn parse(source: &str, key: &str, entries: &[String]) -> Result<Self, SourceError> {
+        let invalid = |problem: String| SourceError::Invalid {
+            name: source.to_string(),
+            problem,
+        };
+        let mut list = Self {
+            ids: Vec::new(),
+            by_name: HashMap::new(),
+            by_number: HashMap::new(),
+            channels: Vec::new(),
+        };
+        let mut known_ids = HashSet::new();
+        for entry in entries {
+            let (place, id) = match entry.split_once('=') {
+                Some((place, id)) => (place, Some(id)),
+                None => (entry.as_str(), None),
+            };
+            let parts = place.rsplit_once(':').and_then(|(channels, unit)| {
+                let unit = unit.parse::<u16>().ok()?;
+                (!channels.is_empty()).then_some((channels, unit))
+            });
+            let Some((channels, unit)) = parts else {
+                return Err(invalid(format!(
+                    "{key} has {entry:?}, which is neither CHANNEL:UNIT nor CHANNEL:UNIT=ID with a unit of 0–65535"
+                )));
+            };
+            let channels = expand(channels).map_err(|problem| invalid(format!("{key}: {problem}")))?;
+            if id.is_some() && channels.len() > 1 {
+                return Err(invalid(format!("{key} has {entry:?}, one id for several channels")));
+            }
+            for channel in channels {
+                let id = id.map_or_else(|| format!("{channel}:{unit}"), str::to_string);
+                if list.find(list.by_name.get(channel.as_str()), unit).is_some() || !known_ids.insert(id.clone()) {
+                    return Err(invalid(format!("{key} lists {channel}:{unit} or the id {id:?} twice")));
+                }
+                list.add(&channel, unit, id);
+            }
+            if list.ids.len() > MAX_UNITS {
+                return Err(invalid(format!("{key} lists more than {MAX_UNITS} units")));
+            }
+        }
+        if list.ids.is_empty() {
+            return Err(invalid(format!("{key} lists no unit")));
+        }
+        Ok(list)
+    }
+
+    fn add(&mut self, channel: &str, unit: u16, id: String) {
+        let next = self.channels.len();
+        let row = *self.by_name.entry(channel.into()).or_insert(next);
+        if row == next {
+            self.channels.push(Vec::new());
+            if let Some(number) = channel
+                .parse::<u32>()
+                .ok()
+                .filter(|number| number.to_string() == channel)
+            {
+                self.by_number.insert(number, row);
+            }
+        }
+        self.channels[row].push((unit, self.ids.len() as u32));
+        self.ids.push(id);
+    }
+
+    fn find(&self, row: Option<&usize>, unit: u16) -> Option<u32> {
+        let units = self.channels.get(*row?)?;
+        units
+            .iter()
+            .find(|(number, _)| *number == unit)
+            .map(|&(_, index)| index)
+    }
+
+    /// The units' ids, by index.
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// Index of a unit of the channel with this name. Does not allocate.
+    pub fn of_name(&self, channel: &str, unit: u16) -> Option<u32> {
+        self.find(self.by_name.get(channel), unit)
+    }
+
+    /// Index of a unit of the channel with this number. Does not allocate.
+    pub fn of_number(&self, channel: u32, unit: u16) -> Option<u32> {
+        self.find(self.by_number.get(&channel), unit)
+    }
+
+    /// The number that stands for every unit that is not listed: the pipeline knows none of it.
+    pub fn unlisted(&self) -> u32 {
+        self.ids.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[&str]) -> Result<UnitList, String> {
+        let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        UnitList::parse("rig", "intan.units", &entries).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn entries_ids_and_ranges_are_read() {
+        let units = list(&["A-008..A-011:1", "A-010:2=neuron 7", "Electrode 1:0", "3..4:255"]).unwrap();
+        let ids = [
+            "A-008:1",
+            "A-009:1",
+            "A-010:1",
+            "A-011:1",
+            "neuron 7",
+            "Electrode 1:0",
+            "3:255",
+            "4:255",
+        ];
+        assert_eq!(units.ids(), ids);
+        assert_eq!(
+            (units.of_name("A-010", 1), units.of_name("A-010", 2)),
+            (Some(2), Some(4))
+        );
+        assert_eq!((units.of_name("A-010", 3), units.of_name("B-010", 1)), (None, None));
+        assert_eq!((units.of_number(3, 255), units.of_name("4", 255)), (Some(6), Some(7)));
+        assert_eq!((units.of_number(3, 0), units.of_number(8, 1)), (None, None));
+        assert_eq!(units.unlisted(), 8);
+    }
+
+    #[test]
+    fn what_is_no_unit_is_refused_with_its_key() {
+        for (entries, word) in [
+            (&["A-010"][..], "neither CHANNEL:UNIT"),
+            (&["A-010:-1"], "neither"),
+            (&[":1"], "neither"),
+            (&["A-010:70000"], "neither"),
+            (&["A-1..B-2:1"], "no range"),
+            (&["A-2..A-1:1"], "no range"),
+            (&["1..4:1=x"], "one id for several"),
+            (&["1:1", "1..4:1"], "twice"),
+            (&["1:1=x", "2:1=x"], "twice"),
+            (&["0..4000000000:1"], "no range"),
+            (&[], "no unit"),
+        ] {
+            let error = list(entries).unwrap_err();
+            assert!(error.contains(word) && error.contains("intan.units"), "{error}");
+        }
+    }
+}
