@@ -239,7 +239,7 @@ fn bits(received: &Received, recording: &Recording, from_ns: i64) -> f64 {
         if (from_ns..=last).contains(&header.bin_end_ns) {
             for (bin, log_rates) in log_rates.chunks_exact(UNITS).enumerate() {
                 let truth = counts[(header.bin_end_ns / BIN) as usize + bin];
-                sums.add_bin(bin, log_rates, truth.into_iter(), &[null; UNITS]);
+                sums.add_bin(bin, log_rates, truth, &[null; UNITS]);
             }
         }
     }

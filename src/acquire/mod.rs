@@ -6,6 +6,7 @@
 //! through a ring beside the spikes'.
 
 pub mod blackrock;
+pub mod bridge;
 pub mod intan;
 pub mod open_ephys;
 pub mod pace;

@@ -15,6 +15,14 @@ pub trait SpikeGenerator: Send {
     /// Goes on to time `until_ns` and gives each spike before it, in order of time, to `emit(time_ns, unit)`.
     fn advance_to(&mut self, until_ns: i64, emit: &mut dyn FnMut(i64, u32));
 
+    /// The source has started: device time `device_ns` is host time `host_ns`.
+    fn started(&mut self, _device_ns: i64, _host_ns: i64) {}
+
+    /// Whether it has come to an end of its own, before the source's.
+    fn ended(&self) -> bool {
+        false
+    }
+
     /// The series that are sampled beside the spikes.
     fn series(&self) -> Vec<SampledSeries> {
         Vec::new()
@@ -23,14 +31,6 @@ pub trait SpikeGenerator: Send {
     /// Gives every sample with `from_ns ≤ time < until_ns` to `emit(series, time_ns, values)`, those of a series in order of
     /// time. Does not allocate.
     fn samples(&self, _from_ns: i64, _until_ns: i64, _emit: &mut dyn FnMut(usize, i64, &[f32])) {}
-
-    /// The source has started: device time `device_ns` is host time `host_ns`.
-    fn started(&mut self, _device_ns: i64, _host_ns: i64) {}
-
-    /// Whether it has come to an end of its own, before the source's.
-    fn ended(&self) -> bool {
-        false
-    }
 }
 
 impl SpikeGenerator for Population {

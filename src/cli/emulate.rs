@@ -12,6 +12,7 @@ use super::run_config::{ReplaySection, SimulateSection, Speed};
 use super::run_source::{build_replay, build_simulation};
 use super::CliError;
 use crate::acquire::blackrock::{self, BlackrockEmulator, BlackrockEmulatorConfig, Protocol, TimeUnit};
+use crate::acquire::bridge::{self, BridgeEmulator};
 use crate::acquire::intan::{self, IntanEmulator, IntanEmulatorConfig};
 use crate::acquire::open_ephys::{self, Form, OpenEphysEmulator, OpenEphysEmulatorConfig};
 use crate::acquire::wire::play::Played;
@@ -40,6 +41,7 @@ enum System {
     Intan(IntanArgs),
     Blackrock(BlackrockArgs),
     OpenEphys(OpenEphysArgs),
+    Bridge(BridgeArgs),
 }
 
 /// What is played.
@@ -125,6 +127,16 @@ struct OpenEphysArgs {
     high_water_mark: i32,
 }
 
+/// The project's own packets over UDP, with the series of the recording or the simulation; time starts at once
+#[derive(Debug, Args)]
+struct BridgeArgs {
+    #[command(flatten)]
+    play: PlayArgs,
+    /// Address to send to
+    #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], bridge::PORT)))]
+    send_to: SocketAddr,
+}
+
 /// Forms of messages.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MessageForm {
@@ -169,7 +181,7 @@ fn number(text: &str) -> Result<f64, String> {
 }
 
 impl PlayArgs {
-    fn source(&self) -> Result<Box<dyn Source>, CliError> {
+    fn source(&self, with_series: bool) -> Result<Box<dyn Source>, CliError> {
         let speed = Speed(Pace::Clocked(self.speed));
         let built = match &self.recording {
             Some(recording) => {
@@ -180,7 +192,7 @@ impl PlayArgs {
                     duration_s: self.duration,
                     ..ReplaySection::of(recording.clone())
                 };
-                build_replay(&section, GRID_NS, &[])?
+                build_replay(&section, GRID_NS, |_| with_series)?
             }
             None => {
                 let section = SimulateSection {
@@ -250,11 +262,12 @@ pub fn run(args: &EmulateArgs) -> Result<ExitCode, CliError> {
         System::Intan(args) => emulate_intan(args, &stop),
         System::Blackrock(args) => emulate_blackrock(args, &stop),
         System::OpenEphys(args) => emulate_open_ephys(args, &stop),
+        System::Bridge(args) => emulate_bridge(args, &stop),
     }
 }
 
 fn emulate_intan(args: &IntanArgs, stop: &AtomicBool) -> Result<ExitCode, CliError> {
-    let mut source = args.play.source()?;
+    let mut source = args.play.source(false)?;
     let emulator = IntanEmulator::bind(IntanEmulatorConfig {
         listen: args.listen,
         sample_rate_hz: args.sample_rate_hz,
@@ -284,7 +297,7 @@ fn emulate_blackrock(args: &BlackrockArgs, stop: &AtomicBool) -> Result<ExitCode
             "--ns: the clock of 3.11 has 32 bits and counts ticks".into(),
         ));
     }
-    let mut source = args.play.source()?;
+    let mut source = args.play.source(false)?;
     let time_unit = if args.ns { TimeUnit::Ns } else { TimeUnit::Ticks };
     let emulator = BlackrockEmulator::new(BlackrockEmulatorConfig {
         to: args.send_to,
@@ -311,7 +324,7 @@ fn emulate_blackrock(args: &BlackrockArgs, stop: &AtomicBool) -> Result<ExitCode
 }
 
 fn emulate_open_ephys(args: &OpenEphysArgs, stop: &AtomicBool) -> Result<ExitCode, CliError> {
-    let mut source = args.play.source()?;
+    let mut source = args.play.source(false)?;
     let (form, endpoint) = (args.form.form(), &args.endpoint);
     let cannot = |error: zmq::Error| CliError::Config(format!("{endpoint} cannot be published on: {error}"));
     let emulator = OpenEphysEmulator::bind(OpenEphysEmulatorConfig {
@@ -330,6 +343,37 @@ fn emulate_open_ephys(args: &OpenEphysArgs, stop: &AtomicBool) -> Result<ExitCod
         format!("{}:1", open_ephys::encode::electrode_of(unit, form))
     })?;
     eprintln!("{} units of {} on {endpoint}", source.unit_ids().len(), source.name());
+    Ok(said(emulator.play(source.as_mut(), stop)?))
+}
+
+fn emulate_bridge(args: &BridgeArgs, stop: &AtomicBool) -> Result<ExitCode, CliError> {
+    let mut source = args.play.source(true)?;
+    let emulator = BridgeEmulator::new(args.send_to).map_err(|source| CliError::System {
+        what: format!("nothing can be sent to {}", args.send_to),
+        source,
+    })?;
+    let series = source.series().iter().enumerate().map(|(number, series)| {
+        let unit = if series.unit.is_empty() {
+            String::new()
+        } else {
+            format!(":{}", series.unit)
+        };
+        let entry = format!("behaviour:{number}={}:{}{unit}", series.name, series.channels);
+        toml::Value::String(entry).to_string()
+    });
+    let lines = [
+        format!("listen = \"{}\"", args.send_to),
+        format!("series = [{}]", series.collect::<Vec<_>>().join(", ")),
+    ];
+    args.play
+        .write_rig(source.as_ref(), "bridge", &lines, |unit| format!("{unit}:1"))?;
+    eprintln!(
+        "{} units and {} series of {} to {}",
+        source.unit_ids().len(),
+        source.series().len(),
+        source.name(),
+        args.send_to
+    );
     Ok(said(emulator.play(source.as_mut(), stop)?))
 }
 

@@ -44,7 +44,7 @@ const REFRESH: Duration = Duration::from_millis(50);
 /// A simulated population of motor-cortex-like units intends to bring a cursor to one of eight targets. The runtime decodes the
 /// intended velocity from its spikes, live and through ZeroMQ; a subscriber moves the cursor by what it receives; the population sees
 /// where the cursor is and corrects. The network takes turns with a Kalman filter and a Wiener filter, which are fitted at the start
-/// on open-loop reaches of the same population, and with what the population intends (`ideal`), the most that any decoder could do. Each
+/// on open-loop reaches of the same population, and with what the population intends itself (`ideal`), which no decoding blurs or delays. Each
 /// takes over for one trial with every target before the next target comes.
 ///
 /// A trial succeeds when the cursor stays within 3 cm of the target for the hold time before the time-out. Prints success rates with

@@ -242,11 +242,11 @@ pub(super) fn run_to_the_end(
     let (mut stopping_since, mut told) = (None, false);
     while !run.wait(Progress::REFRESH) {
         progress.show(&run.live());
-        if let Some(news) = calls.look(&run) {
-            progress.tell(&format!("identities   {news}"));
-        }
         if let Some(news) = device.news() {
             progress.tell(&format!("source       {name}: {news}"));
+        }
+        if let Some(news) = calls.look(&run) {
+            progress.tell(&format!("identities   {news}"));
         }
         if let (Some(failure), false) = (run.device_failure(), told) {
             progress.tell(&format!(

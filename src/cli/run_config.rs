@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
 
 use super::latents_option::LatentsOption;
-use super::run_devices::{BlackrockSection, IntanSection, OpenEphysSection};
+use super::run_devices::{BlackrockSection, BridgeSection, IntanSection, OpenEphysSection};
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
@@ -26,6 +26,8 @@ pub struct RunFile {
     pub blackrock: Option<BlackrockSection>,
     /// Spikes from the Open Ephys GUI.
     pub open_ephys: Option<OpenEphysSection>,
+    /// Spikes and samples in the project's own packets.
+    pub bridge: Option<BridgeSection>,
     /// What predicts.
     #[serde(default)]
     pub model: ModelSection,
@@ -310,7 +312,7 @@ pub fn s_to_ns(key: &str, s: f64) -> Result<i64, CliError> {
 
 impl RunFile {
     /// Tables that may describe a source.
-    pub const SOURCES: &str = "[replay], [simulate], [intan], [blackrock] and [open_ephys]";
+    pub const SOURCES: &str = "[replay], [simulate], [intan], [blackrock], [open_ephys] and [bridge]";
 
     /// Number of sources.
     pub fn sources(&self) -> usize {
@@ -320,6 +322,7 @@ impl RunFile {
             self.intan.is_some(),
             self.blackrock.is_some(),
             self.open_ephys.is_some(),
+            self.bridge.is_some(),
         ];
         sources.into_iter().filter(|&there| there).count()
     }
@@ -327,7 +330,8 @@ impl RunFile {
     /// Leaves every source out.
     pub fn clear_sources(&mut self) {
         (self.replay, self.simulate) = (None, None);
-        (self.intan, self.blackrock, self.open_ephys) = (None, None, None);
+        (self.intan, self.blackrock) = (None, None);
+        (self.open_ephys, self.bridge) = (None, None);
     }
 
     /// Reads a configuration.
@@ -407,6 +411,7 @@ mod tests {
             "intan.toml",
             "blackrock.toml",
             "open_ephys.toml",
+            "bridge.toml",
         ] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
             let file = RunFile::read(&path).unwrap();

@@ -9,6 +9,7 @@ use super::run_config::{ms_to_ns, s_to_ns, RunFile};
 use super::run_source::BuiltSource;
 use super::CliError;
 use crate::acquire::blackrock::{Blackrock, BlackrockConfig, Protocol, TimeUnit, DATA_PORT};
+use crate::acquire::bridge::{Bridge, BridgeConfig, PORT};
 use crate::acquire::intan::{Intan, IntanConfig, SPIKE_PORT};
 use crate::acquire::open_ephys::{OpenEphys, OpenEphysConfig, EVENT_BROADCASTER};
 use crate::acquire::wire::{ClockConfig, WireCounters};
@@ -118,6 +119,43 @@ impl Default for OpenEphysSection {
             every_message: false,
             units: Vec::new(),
             lateness_ms: 50.0,
+            speed: 1.0,
+            duration_s: None,
+            assumed_rate_hz: ASSUMED_RATE_HZ,
+        }
+    }
+}
+
+/// `[bridge]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BridgeSection {
+    /// Where packets come to.
+    pub listen: SocketAddr,
+    /// Which device, where several send; the first that is heard without it.
+    pub device_id: Option<u32>,
+    /// The units: `CHANNEL:UNIT`, `CHANNEL:UNIT=ID` or `FIRST..LAST:UNIT`.
+    pub units: Vec<String>,
+    /// The series: `KIND:NUMBER=NAME:CHANNELS`.
+    pub series: Vec<String>,
+    /// How much later than the quickest events others may come, ms.
+    pub lateness_ms: f64,
+    /// Device seconds a host second: 1 for a device.
+    pub speed: f64,
+    /// Seconds to run; without it until the run is stopped.
+    pub duration_s: Option<f64>,
+    /// Every unit's mean rate where nothing is known of it, Hz.
+    pub assumed_rate_hz: f64,
+}
+
+impl Default for BridgeSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], PORT)),
+            device_id: None,
+            units: Vec::new(),
+            series: Vec::new(),
+            lateness_ms: 5.0,
             speed: 1.0,
             duration_s: None,
             assumed_rate_hz: ASSUMED_RATE_HZ,
@@ -252,6 +290,29 @@ pub fn build_open_ephys(section: &OpenEphysSection, bin_ns: i64) -> Result<Built
     common.built(source, counters, bin_ns)
 }
 
+/// The source that a `[bridge]` table describes.
+///
+/// # Errors
+/// Where a number is out of its range, a list cannot be used, or the address cannot be listened on.
+pub fn build_bridge(section: &BridgeSection, bin_ns: i64) -> Result<BuiltSource, CliError> {
+    let common = Common {
+        table: "bridge",
+        lateness_ms: section.lateness_ms,
+        speed: section.speed,
+        duration_s: section.duration_s,
+        assumed_rate_hz: section.assumed_rate_hz,
+    };
+    let source = Bridge::new(&BridgeConfig {
+        listen: section.listen,
+        device_id: section.device_id,
+        units: section.units.clone(),
+        series: section.series.clone(),
+        clock: common.clock()?,
+    })?;
+    let counters = source.counters();
+    common.built(source, counters, bin_ns)
+}
+
 /// Puts `--speed` and `--duration` in place of what the table of a device says, where there is one.
 ///
 /// # Errors
@@ -263,7 +324,8 @@ pub fn apply_flags(file: &mut RunFile, speed: Option<Pace>, duration_s: Option<f
         .open_ephys
         .as_mut()
         .map(|own| (&mut own.speed, &mut own.duration_s));
-    let Some((own_speed, own_duration_s)) = intan.or(blackrock).or(open_ephys) else {
+    let bridge = file.bridge.as_mut().map(|own| (&mut own.speed, &mut own.duration_s));
+    let Some((own_speed, own_duration_s)) = intan.or(blackrock).or(open_ephys).or(bridge) else {
         return Ok(());
     };
     match speed {

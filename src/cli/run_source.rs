@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection};
-use super::run_devices::{build_blackrock, build_intan, build_open_ephys};
+use super::run_devices::{build_blackrock, build_bridge, build_intan, build_open_ephys};
 use super::CliError;
 use crate::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
@@ -28,13 +28,15 @@ pub struct BuiltSource {
     pub counters: Option<Arc<WireCounters>>,
 }
 
-/// The source that the configuration asks for; a recording is replayed with its series that are among a network's `conditions`.
+/// The source that the configuration asks for.
 ///
 /// # Errors
 /// Where there is not exactly one, or it cannot be used.
 pub fn build_source(file: &RunFile, bin_ns: i64, conditions: &[ConditionConfig]) -> Result<BuiltSource, CliError> {
     if let Some(replay) = &file.replay {
-        build_replay(replay, bin_ns, conditions)
+        build_replay(replay, bin_ns, |name| {
+            conditions.iter().any(|condition| condition.series == name)
+        })
     } else if let Some(simulate) = &file.simulate {
         build_simulation(simulate, bin_ns)
     } else if let Some(intan) = &file.intan {
@@ -43,6 +45,8 @@ pub fn build_source(file: &RunFile, bin_ns: i64, conditions: &[ConditionConfig])
         build_blackrock(blackrock, bin_ns)
     } else if let Some(open_ephys) = &file.open_ephys {
         build_open_ephys(open_ephys, bin_ns)
+    } else if let Some(bridge) = &file.bridge {
+        build_bridge(bridge, bin_ns)
     } else {
         Err(CliError::Config("there is no source of spikes".into()))
     }
@@ -59,9 +63,8 @@ fn replay_interval(recording: &Recording, section: &ReplaySection, bin_ns: i64) 
     })
 }
 
-/// The recording's series that a network may see beside the spikes.
-fn replayed_series(recording: &mut Recording, conditions: &[ConditionConfig]) -> Vec<RecordedSeries> {
-    let known = |name: &str| conditions.iter().any(|condition| condition.series == name);
+/// The recording's series that are wanted beside the spikes.
+fn replayed_series(recording: &mut Recording, known: impl Fn(&str) -> bool) -> Vec<RecordedSeries> {
     let series = std::mem::take(&mut recording.behaviour).into_iter();
     let known = series.filter(|series| known(&series.name));
     known
@@ -78,17 +81,17 @@ fn replayed_series(recording: &mut Recording, conditions: &[ConditionConfig]) ->
 }
 
 /// A replay of a recording, with the mean rates of what comes before its start (or, where nothing does, of the part
-/// that is replayed). Its series that are among a network's `conditions` are replayed too.
+/// that is replayed). Its series whose names are `wanted` are replayed too.
 ///
 /// # Errors
 /// Where the recording cannot be read or the interval holds nothing.
 pub fn build_replay(
     section: &ReplaySection,
     bin_ns: i64,
-    conditions: &[ConditionConfig],
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<BuiltSource, CliError> {
     let mut recording = Recording::load(&section.recording)?;
-    let series = replayed_series(&mut recording, conditions);
+    let series = replayed_series(&mut recording, wanted);
     let (start_ns, end_ns) = replay_interval(&recording, section, bin_ns)?;
     let tick_ns = ms_to_ns("replay.tick_ms", section.tick_ms, 0.01)?;
     let first_ns = recording.grid_origin_ns().unwrap_or(start_ns);

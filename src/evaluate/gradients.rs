@@ -66,6 +66,9 @@ impl WindowGradients {
     }
 }
 
+/// The tokens that the encoder saw with their times, s, `[S]`, and the share of each, `[H, S]`.
+pub type Attended = (Vec<(Token, f64)>, Vec<f64>);
+
 /// A checkpoint's network on a tape, asked for gradients of its inputs.
 pub struct InputGradients {
     network: Network<Tape<CpuBackend>>,
@@ -167,7 +170,7 @@ impl InputGradients {
     ///
     /// # Errors
     /// A device that failed.
-    pub fn attention(&mut self, window: &GradientWindow<'_>) -> Result<(Vec<(Token, f64)>, Vec<f64>), BackendError> {
+    pub fn attention(&mut self, window: &GradientWindow<'_>) -> Result<Attended, BackendError> {
         self.take_history(window);
         self.network.inputs().0.record(false);
         self.encode(window, 1.0);

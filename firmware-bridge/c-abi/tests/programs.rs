@@ -36,8 +36,11 @@ fn build(language: &str, compiler: &[&str], folder: &Path) -> PathBuf {
     program
 }
 
+/// What a program printed, and what came out of the ring: spikes by time, samples by time, kind, series and values.
+type Told = (Output, Vec<u64>, Vec<(u64, SampleKind, u16, Vec<f32>)>);
+
 /// Runs `command` with the link's address and plays the runtime. Returns the spikes' ticks and the samples that came.
-fn run(mut command: Command, name: &Name) -> (Output, Vec<u64>, Vec<(u64, SampleKind, u16, Vec<f32>)>) {
+fn run(mut command: Command, name: &Name) -> Told {
     let mut host: Link = name.host();
     let child = command
         .arg(name.address())
@@ -76,7 +79,7 @@ fn run(mut command: Command, name: &Name) -> (Output, Vec<u64>, Vec<(u64, Sample
     (child.wait_with_output().unwrap(), spikes, samples)
 }
 
-fn assert_fine((output, spikes, samples): &(Output, Vec<u64>, Vec<(u64, SampleKind, u16, Vec<f32>)>)) {
+fn assert_fine((output, spikes, samples): &Told) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),

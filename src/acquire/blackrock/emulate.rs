@@ -120,6 +120,9 @@ impl Output<'_> {
 }
 
 impl EventSink for Output<'_> {
+    /// There is no place for samples in this format.
+    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
+
     fn spikes(&mut self, spikes: &[SpikeEvent]) {
         let config = self.emulator.config;
         for spike in spikes {
@@ -140,9 +143,6 @@ impl EventSink for Output<'_> {
             }
         }
     }
-
-    // This protocol brings spikes alone.
-    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
 
     fn clock(&mut self, device_ns: i64, _host_ns: i64) {
         let (heartbeat, protocol) = (device_ns.div_euclid(HEARTBEAT_NS), self.emulator.config.protocol);

@@ -134,6 +134,9 @@ fn is_open(client: &TcpStream) -> bool {
 }
 
 impl EventSink for Output<'_> {
+    /// There is no place for samples in this format.
+    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
+
     fn spikes(&mut self, spikes: &[SpikeEvent]) {
         for spike in spikes {
             let (channel, id) = encode::place_of(spike.unit);
@@ -143,9 +146,6 @@ impl EventSink for Output<'_> {
         }
         self.waiting += spikes.len() as u64;
     }
-
-    // This protocol brings spikes alone.
-    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
 
     fn clock(&mut self, device_ns: i64, _host_ns: i64) {
         let samples = ns_to_ticks(device_ns, self.emulator.config.sample_rate_hz);

@@ -117,6 +117,9 @@ impl Output<'_> {
 }
 
 impl EventSink for Output<'_> {
+    /// There is no place for samples in this format.
+    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
+
     fn spikes(&mut self, spikes: &[SpikeEvent]) {
         let config = &self.emulator.config;
         for event in spikes {
@@ -137,9 +140,6 @@ impl EventSink for Output<'_> {
             }
         }
     }
-
-    // This protocol brings spikes alone.
-    fn sample(&mut self, _series: usize, _time_ns: i64, _values: &[f32]) {}
 
     fn clock(&mut self, _device_ns: i64, _host_ns: i64) {
         self.look();

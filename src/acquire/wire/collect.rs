@@ -96,13 +96,8 @@ impl Collector {
         if record.artifact && record.unit.is_none() {
             return add(&self.counters.artifacts, 1);
         }
-        let time_ns = match self.clock.place(record.device_ns, now_ns) {
-            Placed::At(time_ns) => time_ns,
-            Placed::Reset(time_ns) => {
-                add(&self.counters.clock_resets, 1);
-                time_ns
-            }
-            Placed::Implausible => return add(&self.counters.implausible_times, 1),
+        let Some(time_ns) = self.place(record.device_ns, now_ns) else {
+            return;
         };
         if record.unit.is_none() {
             add(&self.counters.unlisted, 1);
@@ -112,6 +107,34 @@ impl Collector {
         self.chunk.push(SpikeEvent::spike(time_ns, unit));
         if self.chunk.len() == CHUNK {
             self.hand_on(sink);
+        }
+    }
+
+    /// Takes a sample of a series at device time `device_ns`, seen at host time `now_ns`; `values` `[channels]`.
+    pub fn sample(&mut self, (series, device_ns): (usize, i64), values: &[f32], now_ns: i64, sink: &mut dyn EventSink) {
+        if let Some(time_ns) = self.place(device_ns, now_ns) {
+            add(&self.counters.samples, 1);
+            sink.sample(series, time_ns, values);
+        }
+    }
+
+    /// The device has started again, and its clock with it.
+    pub fn restarted(&mut self) {
+        self.clock.fresh();
+    }
+
+    /// The run's time of a record; none where it cannot be, which is counted.
+    fn place(&mut self, device_ns: i64, now_ns: i64) -> Option<i64> {
+        match self.clock.place(device_ns, now_ns) {
+            Placed::At(time_ns) => Some(time_ns),
+            Placed::Reset(time_ns) => {
+                add(&self.counters.clock_resets, 1);
+                Some(time_ns)
+            }
+            Placed::Implausible => {
+                add(&self.counters.implausible_times, 1);
+                None
+            }
         }
     }
 

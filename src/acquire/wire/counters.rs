@@ -63,12 +63,18 @@ counters! {
     other_streams: "spikes of other streams",
     /// Spikes that came before the protocol or the unit of its clock was known; not handed on.
     undecided: "spikes before the protocol was known",
-    /// Spikes whose time lies far from the device's clock; not handed on.
-    implausible_times: "spikes with an implausible time",
+    /// Spikes and samples whose time lies far from the device's clock; not handed on.
+    implausible_times: "with an implausible time",
     /// Times that the device's clock began anew; the spikes that showed it are handed on from the last of them on.
     clock_resets: "clock resets",
     /// Records or messages that the device counted and that never came.
     lost: "lost on the way",
+    /// Samples of series handed on to the run.
+    samples: "samples",
+    /// Packets that came twice, or too late to tell; not used.
+    duplicates: "packets that had come before",
+    /// Events that the device itself could not send.
+    refused_by_device: "refused by the device",
 }
 
 /// Adds to a counter that only this thread writes.

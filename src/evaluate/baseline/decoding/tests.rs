@@ -15,10 +15,7 @@ fn wandering(bins: usize, lead: usize, seed: u64) -> Recording {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut velocity = vec![[0.0f64; 2]; bins + lead];
     for bin in 1..bins + lead {
-        for axis in 0..2 {
-            let pushed: f64 = random.random_range(-1.0..1.0);
-            velocity[bin][axis] = 0.93 * velocity[bin - 1][axis] + 0.5 * pushed;
-        }
+        velocity[bin] = velocity[bin - 1].map(|before| 0.93 * before + 0.5 * random.random_range(-1.0..1.0));
     }
     let tuning: Vec<[f64; 2]> = (0..UNITS)
         .map(|_| [random.random_range(-0.8..0.8), random.random_range(-0.8..0.8)])

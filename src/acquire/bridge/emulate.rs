@@ -1,0 +1,153 @@
+//! A device's packets without the device: any source, its spikes and its samples, sent over UDP.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicBool;
+
+use firmware_bridge::{Device, PacketBuilder, SampleKind, SpikeRecord};
+
+use super::super::wire::play::{play, Played};
+use super::super::wire::ticks::ns_to_ticks;
+use super::super::{EventSink, Source, SourceError, SpikeEvent};
+
+/// Most channels of a sample.
+pub const MOST_CHANNELS: usize = 255;
+/// Spikes and bytes of samples that a packet takes.
+const SPIKES: usize = 128;
+const SAMPLE_BYTES: usize = 4_096;
+/// A packet is sent before a sample that it might not take.
+const LARGEST_SAMPLE: usize = 8 + 4 * MOST_CHANNELS;
+/// Ticks of the emulated device a second: one a nanosecond, so that no time is rounded.
+const TICKS_HZ: u32 = 1_000_000_000;
+
+type Builder = PacketBuilder<SPIKES, SAMPLE_BYTES>;
+
+/// A sender of packets.
+#[derive(Debug)]
+pub struct BridgeEmulator {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+struct Output<'a> {
+    emulator: &'a BridgeEmulator,
+    builder: Builder,
+    bytes: Box<[u8]>,
+    sample_bytes: usize,
+    start_ns: i64,
+    /// Nothing earlier will come: every packet counts from here.
+    marker: u64,
+    played: Played,
+}
+
+impl BridgeEmulator {
+    /// A sender from any free port.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(to: SocketAddr) -> std::io::Result<Self> {
+        let any: SocketAddr = match to {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+            SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+        };
+        Ok(Self {
+            socket: UdpSocket::bind(any)?,
+            to,
+        })
+    }
+
+    /// Plays `source`, to its end or until `stop` is set, whether anybody listens or not. Unit `i` of the source is on channel
+    /// `i`, sorted unit 1; series `i` is behaviour number `i`.
+    ///
+    /// # Errors
+    /// A source with more units or channels than packets take, or one that fails.
+    pub fn play(&self, source: &mut dyn Source, stop: &AtomicBool) -> Result<Played, SourceError> {
+        let refuse = |problem: String| {
+            let name = source.name().to_string();
+            Err(SourceError::Invalid { name, problem })
+        };
+        if source.unit_ids().len() > usize::from(u16::MAX) {
+            return refuse(format!("more than the {} channels of a packet", u16::MAX));
+        }
+        if let Some(series) = source.series().iter().find(|series| series.channels > MOST_CHANNELS) {
+            let (name, channels) = (&series.name, series.channels);
+            return refuse(format!(
+                "series {name} has {channels} channels, and a packet's samples have {MOST_CHANNELS} at most"
+            ));
+        }
+        let device = Device {
+            id: 1,
+            boot: std::process::id(),
+            tick_rate_hz: TICKS_HZ,
+        };
+        let mut output = Output {
+            emulator: self,
+            builder: Builder::new(device),
+            bytes: vec![0; Builder::MAX_LEN].into(),
+            sample_bytes: 0,
+            start_ns: source.start_ns(),
+            marker: 0,
+            played: Played::default(),
+        };
+        output.builder.begin(output.marker);
+        play(source, &mut output, stop)?;
+        output.send();
+        Ok(output.played)
+    }
+}
+
+impl Output<'_> {
+    /// Ticks since the start; what was there before is of the start.
+    fn tick(&self, device_ns: i64) -> u64 {
+        ns_to_ticks(device_ns - self.start_ns, TICKS_HZ).max(0) as u64
+    }
+
+    fn send(&mut self) {
+        let waiting = self.builder.spikes() as u64;
+        let Ok(length) = self.builder.finish(&mut self.bytes) else {
+            return;
+        };
+        self.sample_bytes = 0;
+        self.builder.begin(self.marker);
+        let BridgeEmulator { socket, to } = self.emulator;
+        // Nobody on the port is no error of UDP's, but may be said of the next datagram.
+        let sent = socket.send_to(&self.bytes[..length], to).is_ok();
+        *(if sent {
+            &mut self.played.sent
+        } else {
+            &mut self.played.unsent
+        }) += waiting;
+    }
+}
+
+impl EventSink for Output<'_> {
+    fn spikes(&mut self, spikes: &[SpikeEvent]) {
+        for spike in spikes {
+            if self.builder.spikes() == SPIKES {
+                self.send();
+            }
+            let record = SpikeRecord {
+                tick_offset: 0,
+                channel: spike.unit as u16,
+                unit: 1,
+                flags: 0,
+            };
+            self.builder.push(self.tick(spike.time_ns), record);
+        }
+    }
+
+    fn sample(&mut self, series: usize, time_ns: i64, values: &[f32]) {
+        if self.sample_bytes + LARGEST_SAMPLE > SAMPLE_BYTES {
+            self.send();
+        }
+        let tick = self.tick(time_ns);
+        self.builder
+            .push_sample(tick, SampleKind::Behaviour, series as u16, values);
+        self.sample_bytes += 8 + 4 * values.len();
+    }
+
+    fn clock(&mut self, device_ns: i64, _host_ns: i64) {
+        // An empty packet says that the device lives.
+        self.marker = self.tick(device_ns);
+        self.send();
+    }
+}
