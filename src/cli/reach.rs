@@ -275,6 +275,12 @@ fn task(args: &ReachArgs, checkpoint: Option<&Checkpoint>) -> Result<ReachTask, 
         time_out_ns: whole_steps("--time-out", args.time_out, [0.1, 60.0])?,
         ..ReachTask::default()
     };
+    if task.hold_ns >= task.time_out_ns {
+        return Err(CliError::Config(format!(
+            "--hold {} leaves no time to reach the target before --time-out {}",
+            args.hold, args.time_out
+        )));
+    }
     // Nothing is decoded before the history is whole.
     let history_ns = checkpoint.map_or(0, |checkpoint| (checkpoint.config.sequence_length * 1e9) as i64);
     Ok(ReachTask {

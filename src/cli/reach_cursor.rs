@@ -30,8 +30,6 @@ pub(super) struct Control {
 pub(super) struct Followed {
     /// Bins that it received.
     pub bins: u64,
-    /// Bins between the first and the last that it did not receive.
-    pub bins_missed: u64,
     /// Of each decoder, while it was in charge: how many arrays stood in for another.
     pub stand_ins: Vec<u64>,
     /// Of each decoder, while it was in charge: from the end of a bin to the cursor's move.
@@ -87,8 +85,6 @@ struct Follower {
     /// The topic that says that a bin is there: the first of all.
     beat: String,
     bins: u64,
-    bins_missed: u64,
-    last_bin: Option<i64>,
     stand_ins: Vec<u64>,
     latency: Vec<Latency>,
     all: Latency,
@@ -104,8 +100,6 @@ impl Follower {
             all: Latency::default(),
             cursor: Cursor::default(),
             bins: 0,
-            bins_missed: 0,
-            last_bin: None,
             port,
             controls,
             bin_ns,
@@ -117,9 +111,6 @@ impl Follower {
         let header = MessageHeader::read(header)?;
         let beats = topic == self.beat.as_bytes();
         if beats {
-            let gap = self.last_bin.map_or(0, |last| header.bin_index - last - 1);
-            self.bins_missed += gap.max(0) as u64;
-            self.last_bin = Some(header.bin_index);
             self.bins += 1;
         }
         let Some(planned) = self.port.plan().get(self.port.state().trial) else {
@@ -150,7 +141,6 @@ impl Follower {
     fn finish(self) -> Followed {
         Followed {
             bins: self.bins,
-            bins_missed: self.bins_missed,
             stand_ins: self.stand_ins,
             latency: self.latency.iter().map(Latency::summary).collect(),
             all: self.all.summary(),

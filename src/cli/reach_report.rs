@@ -57,7 +57,6 @@ impl ReachReport {
         let names: Vec<String> = controls.iter().map(|control| control.name.clone()).collect();
         let Followed {
             bins,
-            bins_missed,
             stand_ins,
             latency,
             all,
@@ -89,7 +88,8 @@ impl ReachReport {
                 .collect(),
             loop_latency: all,
             bins_received: bins,
-            bins_missed,
+            // Also those before it had come: a cursor that stood still for want of them is no decoder's fault.
+            bins_missed: run.bins.published.saturating_sub(bins),
             notes,
             run,
             task,

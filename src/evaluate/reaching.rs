@@ -68,7 +68,7 @@ pub struct ReachLead {
     pub pairs: usize,
     /// Difference of the shares of successes.
     pub success_rate: f64,
-    /// Its 95 % interval over resamples of the sets.
+    /// Its 95 % interval over resamples of the sets; none where all pairs agree.
     pub success_rate95: Option<[f64; 2]>,
     /// Mean difference of the times to target, s, below 0 where the one is faster. A trial without success counts with its time-out.
     pub time_s: f64,
@@ -166,7 +166,8 @@ pub fn lead(
         over: names[other].clone(),
         pairs: pairs.len(),
         success_rate,
-        success_rate95: intervals[0],
+        // Pairs that all agree say nothing of pairs that would not.
+        success_rate95: intervals[0].filter(|_| pairs.iter().any(|pair| pair[0] != pairs[0][0])),
         time_s,
         time95_s: intervals[1],
     })

@@ -36,11 +36,19 @@ fn build(language: &str, compiler: &[&str], folder: &Path) -> PathBuf {
     program
 }
 
-/// What a program printed, and what came out of the ring: spikes by time, samples by time, kind, series and values.
-type Told = (Output, Vec<u64>, Vec<(u64, SampleKind, u16, Vec<f32>)>);
+/// What a program printed and pushed.
+struct Ran {
+    output: Output,
+    /// The spikes' ticks.
+    spikes: Vec<u64>,
+    samples: Vec<Sample>,
+}
 
-/// Runs `command` with the link's address and plays the runtime. Returns the spikes' ticks and the samples that came.
-fn run(mut command: Command, name: &Name) -> Told {
+/// Tick, kind, series and values.
+type Sample = (u64, SampleKind, u16, Vec<f32>);
+
+/// Runs `command` with the link's address and plays the runtime.
+fn run(mut command: Command, name: &Name) -> Ran {
     let mut host: Link = name.host();
     let child = command
         .arg(name.address())
@@ -76,10 +84,15 @@ fn run(mut command: Command, name: &Name) -> Told {
         }));
     }
     host.writer.push(&[&prediction(3)]).unwrap();
-    (child.wait_with_output().unwrap(), spikes, samples)
+    Ran {
+        output: child.wait_with_output().unwrap(),
+        spikes,
+        samples,
+    }
 }
 
-fn assert_fine((output, spikes, samples): &Told) {
+fn assert_fine(ran: &Ran) {
+    let output = &ran.output;
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
@@ -90,9 +103,9 @@ fn assert_fine((output, spikes, samples): &Told) {
         text,
         "taken 400 1 1 0\nprediction 3 of 2 x 3: 0.5 1 1.5 -2 -2.5 -3\npackets 7, refused 0, host 2\n"
     );
-    assert_eq!(*spikes, (1000..1400).collect::<Vec<_>>());
+    assert_eq!(ran.spikes, (1000..1400).collect::<Vec<_>>());
     assert_eq!(
-        *samples,
+        ran.samples,
         [
             (1400, SampleKind::Behaviour, 2, vec![0.5, -1.5, 2.25]),
             (1401, SampleKind::Stimulus, 0, vec![]),
@@ -132,6 +145,6 @@ fn valgrind_finds_nothing() {
             .arg(program);
         let ran = run(command, &Name::new(&format!("valgrind-{language}")));
         assert_fine(&ran);
-        assert_eq!(String::from_utf8_lossy(&ran.0.stderr), "");
+        assert_eq!(String::from_utf8_lossy(&ran.output.stderr), "");
     }
 }
