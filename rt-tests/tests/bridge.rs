@@ -129,7 +129,7 @@ fn every_spike_and_sample_arrives_as_it_was_sent() {
 
 #[test]
 fn what_is_lost_doubled_damaged_or_of_others_is_counted() {
-    let mut bridge = listening(&["0..9:1", "3:2=third"], &["stimulus:4=image:3"], 0);
+    let mut bridge = listening(&["0..9:1", "3:2=third"], &["stimulus:4=image:3"], 300);
     let counters = bridge.counters();
     let device = UdpSocket::bind("127.0.0.1:0").unwrap();
     device.connect(bridge.address().unwrap()).unwrap();
