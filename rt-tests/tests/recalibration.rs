@@ -257,12 +257,14 @@ fn predictions_follow_units_that_appear_vanish_and_change() {
     let (running, of_running) = live(&checkpoint, &recording, Some(1.0));
     for (summary, received) in [(&frozen, &of_frozen), (&running, &of_running)] {
         check_whole(summary, received);
-        // Mean rates until the first reference is ready, and never again.
-        let calibrating = |(header, _): &&(MessageHeader, Vec<f32>)| header.flags & flags::CALIBRATING != 0;
-        let first = received.iter().filter(calibrating).count();
+        // Mean rates until the first reference is ready, and never again; on a busy machine some of them held.
+        let calibrating = |(header, _): &(MessageHeader, Vec<f32>)| header.flags & flags::CALIBRATING != 0;
+        let first = 1 + received.iter().rposition(calibrating).unwrap();
         assert!((70..120).contains(&first), "{first}");
-        assert!(!received[first..].iter().any(|each| calibrating(&each)));
-        assert_eq!(summary.bins.calibrating, first as u64);
+        let held = |(header, _): &(MessageHeader, Vec<f32>)| header.flags & flags::HELD != 0;
+        assert!(received[..first].iter().all(|each| calibrating(each) || held(each)));
+        let calibrated = received.iter().filter(|each| calibrating(each)).count();
+        assert_eq!(summary.bins.calibrating, calibrated as u64);
     }
     let [frozen, running] = [frozen, running].map(|summary| summary.calibration.unwrap());
     println!("{frozen:?}\n{running:?}");
