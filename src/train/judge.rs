@@ -131,13 +131,21 @@ pub(super) fn unit_rows(set: &TrainingSet, recording: usize) -> Vec<usize> {
     (1 + session.first_unit..=session.first_unit + session.recorded_ids.len()).collect()
 }
 
-/// Recording and start of validation windows: all, or so many evenly spread.
+/// Recording and start of validation windows: all, or one from each of so many equal stretches. Where in its stretch moves on by
+/// the golden ratio, so that a task that repeats is not looked at in one phase only.
 pub(super) fn chosen(set: &TrainingSet, most: Option<usize>) -> Vec<(usize, i64)> {
     let all = set.validation_starts();
     match most {
-        Some(most) if most < all.len() => (0..most).map(|i| all[i * all.len() / most]).collect(),
+        Some(most) if most < all.len() => one_a_stretch(all.len(), most).map(|i| all[i]).collect(),
         _ => all,
     }
+}
+
+/// `most` of `0..len`, ascending.
+fn one_a_stretch(len: usize, most: usize) -> impl Iterator<Item = usize> {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let stretch = len as f64 / most as f64;
+    (0..most).map(move |i| ((i as f64 + (i as f64 * GOLDEN).fract()) * stretch) as usize)
 }
 
 /// Windows that follow one another in a session, as lanes.
@@ -151,4 +159,19 @@ fn by_session<'a>(set: &TrainingSet, windows: &'a [Prepared]) -> Vec<Lane<'a>> {
             windows: windows.iter().collect(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_of_every_stretch_and_of_every_phase_of_a_task_that_repeats() {
+        // A task of 80 windows, and as many windows a stretch.
+        let chosen: Vec<usize> = one_a_stretch(4_800, 60).collect();
+        assert!(chosen.iter().enumerate().all(|(i, at)| at / 80 == i));
+        let mut phases = [0; 8];
+        chosen.iter().for_each(|at| phases[at % 80 / 10] += 1);
+        assert!(phases.iter().all(|&count| (6..=9).contains(&count)), "{phases:?}");
+    }
 }

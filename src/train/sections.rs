@@ -328,7 +328,7 @@ pub struct TrainingSection {
     pub threads: usize,
     /// Steps between two validations.
     pub validate_every: u64,
-    /// Validation windows, evenly spread over the validation parts; all of them without it.
+    /// Validation windows, spread over the validation parts; all of them without it.
     pub validation_windows: Option<usize>,
     /// Validations without a better one after which training ends.
     pub patience: u64,
