@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use firmware_bridge::{Device, PacketBuilder, SampleKind, SpikeRecord};
-use neurohorizon::acquire::bridge::{Bridge, BridgeConfig, BridgeEmulator};
+use neurohorizon::acquire::bridge::{Bridge, BridgeConfig, BridgeEmulator, Carrier};
 use neurohorizon::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use neurohorizon::acquire::wire::ClockConfig;
 use neurohorizon::acquire::{EventSink, Pace, SampledSeries, Source, SpikeEvent};
@@ -42,8 +42,12 @@ impl EventSink for Kept {
 fn listening(units: &[&str], series: &[&str], lateness_ms: i64) -> Bridge {
     let owned = |list: &[&str]| list.iter().map(|entry| (*entry).to_owned()).collect();
     Bridge::new(&BridgeConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        carrier: Carrier::Udp {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            predictions_back: false,
+        },
         device_id: None,
+        clock_exchange: false,
         units: owned(units),
         series: owned(series),
         clock: ClockConfig {
@@ -93,7 +97,11 @@ fn every_spike_and_sample_arrives_as_it_was_sent() {
 
     let mut bridge = listening(&["0..39:1"], &["behaviour:0=hand:2:m", "behaviour:1=image:255"], 300);
     let counters = bridge.counters();
-    let emulator = BridgeEmulator::new(bridge.address().unwrap()).unwrap();
+    let mut emulator = BridgeEmulator::new(&Carrier::Udp {
+        listen: bridge.address().unwrap(),
+        predictions_back: false,
+    })
+    .unwrap();
     let sender = std::thread::spawn(move || emulator.play(&mut replay, &AtomicBool::new(false)).unwrap());
     let (mut kept, begin) = (Kept::default(), Instant::now());
     bridge.start(0);

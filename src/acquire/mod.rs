@@ -7,6 +7,7 @@
 
 pub mod blackrock;
 pub mod bridge;
+pub mod host_time;
 pub mod intan;
 pub mod open_ephys;
 pub mod pace;
@@ -15,8 +16,12 @@ pub mod simulate;
 pub mod simulated;
 pub mod wire;
 
+use std::sync::Arc;
+
 use bytemuck::{Pod, Zeroable};
 use thiserror::Error;
+
+use self::wire::WireCounters;
 
 /// One event of a source, 16 bytes, little-endian where it is stored: a spike, or a marker (see the flags).
 #[repr(C)]
@@ -138,6 +143,13 @@ pub enum SourceError {
     },
 }
 
+/// The way back to a device: predictions that go where its spikes came from.
+pub trait WayBack: Send {
+    /// Sends a prediction, the concatenation of its header and its array, without waiting. False where it does not fit or
+    /// nobody is there: it is then gone.
+    fn send(&mut self, header: &[u8], array: &[u8]) -> bool;
+}
+
 /// A system that spikes come from.
 pub trait Source: Send {
     /// A short name for messages and statistics.
@@ -159,6 +171,19 @@ pub trait Source: Send {
 
     /// Device time, in ns, of the source's end, where it is known beforehand.
     fn end_ns(&self) -> Option<i64>;
+
+    /// What became of what a device sent, readable while the source runs; none where there is no device.
+    fn wire_counters(&self) -> Option<Arc<WireCounters>> {
+        None
+    }
+
+    /// The way back to the device, once; none where there is none.
+    fn way_back(&mut self) -> Option<Box<dyn WayBack>> {
+        None
+    }
+
+    /// Other sources run beside this one: a device's time then has to follow the host's, slowly, or they would drift apart.
+    fn share_time(&mut self) {}
 
     /// Starts the clock: device time `start_ns` is host time `host_ns`.
     fn start(&mut self, host_ns: i64);

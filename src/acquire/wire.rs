@@ -1,8 +1,12 @@
-//! What the acquisition systems' sources and emulators share: the unit list, the device's clock, connections, counters.
+//! What the acquisition systems' sources and emulators share: the source, the unit list, the device's
+//! clock, connections, counters.
 
 pub mod clock;
 pub mod collect;
 pub mod counters;
+pub mod datagrams;
+pub mod device;
+pub mod learn;
 pub mod play;
 pub mod tcp;
 pub mod ticks;
@@ -10,6 +14,7 @@ pub mod units;
 
 pub use clock::{ClockConfig, DeviceClock, Placed};
 pub use counters::{WireCounters, WireReport};
+pub use device::Device;
 pub use units::UnitList;
 
 /// Longest wait for data inside a poll, and so the longest time between two clock markers, ns.

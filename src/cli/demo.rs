@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::run::run_to_the_end;
 use super::run_config::RunFile;
 use super::run_model::{bin_ns, build_predictor};
-use super::run_source::build_simulation;
+use super::run_source::{build_simulation, BuiltSources};
 use super::CliError;
 use crate::model::checkpoint::Checkpoint;
 
@@ -34,7 +34,10 @@ pub fn demo() -> Result<ExitCode, CliError> {
          before.",
         section.units, section.duration_s, section.fit_s
     );
-    let source = build_simulation(&section, bin_ns(&file.model, Some(&checkpoint))?)?;
+    let source = BuiltSources::new(vec![build_simulation(
+        &section,
+        bin_ns(&file.model, Some(&checkpoint))?,
+    )?])?;
     let model = build_predictor(&file.model, &file.publish.latents, Some(&checkpoint), &source)?;
     run_to_the_end(&file, source, model, None, (false, false))
 }

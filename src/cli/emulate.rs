@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::run_config::{ReplaySection, SimulateSection, Speed};
+use super::run_device_sources::carrier;
+use super::run_devices::BridgeSection;
 use super::run_source::{build_replay, build_simulation};
 use super::CliError;
 use crate::acquire::blackrock::{self, BlackrockEmulator, BlackrockEmulatorConfig, Protocol, TimeUnit};
@@ -127,7 +129,7 @@ struct OpenEphysArgs {
     high_water_mark: i32,
 }
 
-/// The project's own packets over UDP, with the series of the recording or the simulation; time starts at once
+/// The project's own packets, with the series of the recording or the simulation; time starts at once
 #[derive(Debug, Args)]
 struct BridgeArgs {
     #[command(flatten)]
@@ -135,6 +137,15 @@ struct BridgeArgs {
     /// Address to send to
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], bridge::PORT)))]
     send_to: SocketAddr,
+    /// Send into this link in shared memory instead
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["send_to", "serial"])]
+    shared_memory: Option<String>,
+    /// Send frames on this serial link instead
+    #[arg(long, value_name = "TERMINAL", conflicts_with = "send_to")]
+    serial: Option<PathBuf>,
+    /// Bits a second of the serial link
+    #[arg(long, default_value_t = 2_000_000, requires = "serial")]
+    baud: u32,
 }
 
 /// Forms of messages.
@@ -348,8 +359,28 @@ fn emulate_open_ephys(args: &OpenEphysArgs, stop: &AtomicBool) -> Result<ExitCod
 
 fn emulate_bridge(args: &BridgeArgs, stop: &AtomicBool) -> Result<ExitCode, CliError> {
     let mut source = args.play.source(true)?;
-    let emulator = BridgeEmulator::new(args.send_to).map_err(|source| CliError::System {
-        what: format!("nothing can be sent to {}", args.send_to),
+    let section = BridgeSection {
+        listen: args.send_to,
+        shared_memory: args.shared_memory.clone(),
+        serial: args.serial.clone(),
+        baud: args.baud,
+        ..BridgeSection::default()
+    };
+    let text = |text: &str| toml::Value::String(text.to_string());
+    let (place, mut lines) = match (&section.shared_memory, &section.serial) {
+        (Some(name), _) => (
+            format!("shared memory {name}"),
+            vec![format!("shared_memory = {}", text(name))],
+        ),
+        (_, Some(path)) => {
+            let path = path.display().to_string();
+            let lines = vec![format!("serial = {}", text(&path)), format!("baud = {}", args.baud)];
+            (path, lines)
+        }
+        (None, None) => (args.send_to.to_string(), vec![format!("listen = \"{}\"", args.send_to)]),
+    };
+    let mut emulator = BridgeEmulator::new(&carrier(&section)?).map_err(|source| CliError::System {
+        what: format!("nothing can be sent to {place}"),
         source,
     })?;
     let series = source.series().iter().enumerate().map(|(number, series)| {
@@ -358,21 +389,16 @@ fn emulate_bridge(args: &BridgeArgs, stop: &AtomicBool) -> Result<ExitCode, CliE
         } else {
             format!(":{}", series.unit)
         };
-        let entry = format!("behaviour:{number}={}:{}{unit}", series.name, series.channels);
-        toml::Value::String(entry).to_string()
+        text(&format!("behaviour:{number}={}:{}{unit}", series.name, series.channels)).to_string()
     });
-    let lines = [
-        format!("listen = \"{}\"", args.send_to),
-        format!("series = [{}]", series.collect::<Vec<_>>().join(", ")),
-    ];
+    lines.push(format!("series = [{}]", series.collect::<Vec<_>>().join(", ")));
     args.play
         .write_rig(source.as_ref(), "bridge", &lines, |unit| format!("{unit}:1"))?;
     eprintln!(
-        "{} units and {} series of {} to {}",
+        "{} units and {} series of {} to {place}",
         source.unit_ids().len(),
         source.series().len(),
-        source.name(),
-        args.send_to
+        source.name()
     );
     Ok(said(emulator.play(source.as_mut(), stop)?))
 }

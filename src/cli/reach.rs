@@ -16,7 +16,7 @@ use super::reach_screen::Screen;
 use super::run::SIGNAL_BURST;
 use super::run_config::{s_to_ns, ModelSection};
 use super::run_model::{bin_ns, build_predictor};
-use super::run_source::BuiltSource;
+use super::run_source::{BuiltSource, BuiltSources};
 use super::{print_json, CliError};
 use crate::acquire::simulate::closed_loop::{ClosedLoop, ReachPort, ReachTask};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
@@ -130,13 +130,12 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
     let controls = controls(checkpoint.as_ref());
     let (closed_loop, port) = ClosedLoop::new(config, args.seed, task, args.trials.into(), controls.len())?;
     let end_ns = task.longest_ns(port.plan().len());
-    let source = BuiltSource {
+    let source = BuiltSources::new(vec![BuiltSource {
         source: Box::new(Simulated::new(closed_loop, 0, end_ns, Pace::Clocked(1.0), STEP_NS)),
         mean_log_rates: fitted.mean_log_rates,
         means_from: fitted.means_from,
         notes: Vec::new(),
-        counters: None,
-    };
+    }])?;
     let model = build_predictor(&section, &LatentsOption::Off, checkpoint.as_ref(), &source)?;
     let outputs = fitted.decoders.into_iter().map(DecoderOutput::new);
     let outputs = outputs.map(|output| Box::new(output) as Box<dyn BinOutput>).collect();
@@ -145,13 +144,7 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
         eprintln!("model        {}", predictor.describe());
         notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
-    let run = Run::start(
-        &run_config(args),
-        vec![source.source],
-        predictor,
-        &model.null,
-        stop.clone(),
-    )?;
+    let run = Run::start(&run_config(args), source.sources, predictor, &model.null, stop.clone())?;
     let (summary, followed) = drive(args, run, &port, &controls, bin_ns, (&stop, &impatient))?;
     let report = ReachReport::new(args.seed, &controls, &port, followed, summary, notes);
     if let Some(path) = &args.html {

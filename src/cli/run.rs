@@ -7,18 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Serialize;
 
 use super::latents_option::LatentsOption;
 use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
-use super::run_source::{build_source, population, BuiltSource};
+use super::run_source::{build_sources, population, BuiltSources};
 use super::save_identities::IdentitySaver;
 use super::{CliError, Device, Weights};
-use crate::acquire::wire::collect::is_away;
-use crate::acquire::wire::{WireCounters, WireReport};
+use crate::acquire::wire::WireCounters;
+use crate::acquire::Source;
 use crate::data::Position;
 use crate::evaluate::oracle::{score, OracleWindows};
 use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
@@ -119,9 +118,9 @@ impl RunArgs {
                 ..replay.unwrap_or_else(|| ReplaySection::of(recording.clone()))
             });
         }
-        if file.sources() != 1 {
+        if !file.has_sources() {
             let (config, sources) = (self.config.display(), RunFile::SOURCES);
-            return Err(CliError::Config(format!("{config} must have exactly one of {sources}")));
+            return Err(CliError::Config(format!("{config} must have {sources}")));
         }
         if file.replay.is_none() && (self.from.is_some() || self.to.is_some()) {
             return Err(CliError::Config("--from and --to need a recording to replay".into()));
@@ -165,14 +164,14 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     let conditions = checkpoint
         .as_ref()
         .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
-    let source = build_source(&file, bin_ns, conditions)?;
+    let source = build_sources(&file, bin_ns, conditions)?;
     let model = build_predictor(&file.model, &file.publish.latents, checkpoint.as_ref(), &source)?;
     let saver = match (&args.save_identities, checkpoint) {
         (None, _) => None,
         (Some(path), Some(checkpoint)) if file.model.calibrate.is_some() => Some(IdentitySaver {
             checkpoint,
             unit_ids: model.predictor.unit_ids().to_vec(),
-            session: args.session_name.clone().unwrap_or_else(|| source.source.name().to_string()),
+            session: args.session_name.clone().unwrap_or_else(|| source.name()),
             path: path.clone(),
         }),
         (Some(_), _) => {
@@ -191,7 +190,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
 /// Where the run cannot start.
 pub(super) fn run_to_the_end(
     file: &RunFile,
-    source: BuiltSource,
+    source: BuiltSources,
     model: BuiltPredictor,
     saver: Option<IdentitySaver>,
     (json, quiet): (bool, bool),
@@ -205,10 +204,16 @@ pub(super) fn run_to_the_end(
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
-    let counters = source.counters;
-    let source = source.source;
-    let (start_ns, end_ns) = (source.start_ns(), source.end_ns());
-    let (name, units) = (source.name().to_string(), source.unit_ids().len());
+    let (name, units) = (source.name(), source.unit_ids.len());
+    let sources = source.sources;
+    let start_ns = sources[0].start_ns();
+    // Known where all of them know it.
+    let ends: Option<Vec<i64>> = sources.iter().map(|source| source.end_ns()).collect();
+    let end_ns = ends.and_then(|ends| ends.into_iter().max());
+    let mut watches: Vec<DeviceWatch> = sources
+        .iter()
+        .filter_map(|source| DeviceWatch::new(source.as_ref()))
+        .collect();
     let config = run_config(file, start_ns)?;
     let description = model.predictor.describe();
     let model_units = model.predictor.unit_ids().len();
@@ -220,7 +225,7 @@ pub(super) fn run_to_the_end(
         bins: model.predictor.horizon_bins(),
     };
     let null_log_rates = model.null.log_rates.clone();
-    let run = Run::start(&config, vec![source], model.predictor, &model.null, stop.clone())?;
+    let run = Run::start(&config, sources, model.predictor, &model.null, stop.clone())?;
     if !quiet {
         eprintln!(
             "source       {name}: {units} units, {} of them among the model's {model_units}",
@@ -238,12 +243,13 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
-    let mut device = DeviceWatch::new(counters.as_deref());
     let (mut stopping_since, mut told) = (None, false);
     while !run.wait(Progress::REFRESH) {
         progress.show(&run.live());
-        if let Some(news) = device.news() {
-            progress.tell(&format!("source       {name}: {news}"));
+        for watch in &mut watches {
+            if let Some(news) = watch.news() {
+                progress.tell(&format!("source       {}: {news}", watch.name));
+            }
         }
         if let Some(news) = calls.look(&run) {
             progress.tell(&format!("identities   {news}"));
@@ -268,7 +274,7 @@ pub(super) fn run_to_the_end(
     if let (Some(simulate), Outcome::Finished) = (&file.simulate, summary.outcome) {
         summary.oracle_fp_bps = oracle(simulate, windows, &null_log_rates)?;
     }
-    print(&summary, counters.as_deref().map(WireCounters::report), json);
+    print(&summary, json);
     match &saved {
         Ok(news) if news.is_empty() || quiet => {}
         Ok(news) => eprintln!("identities   {news}"),
@@ -350,47 +356,39 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
 }
 
 /// Notices that a device has been reached or lost.
-struct DeviceWatch<'a> {
-    counters: Option<&'a WireCounters>,
+struct DeviceWatch {
+    name: String,
+    counters: Arc<WireCounters>,
     away: bool,
 }
 
-impl<'a> DeviceWatch<'a> {
-    fn new(counters: Option<&'a WireCounters>) -> Self {
-        Self { counters, away: true }
+impl DeviceWatch {
+    fn new(source: &dyn Source) -> Option<Self> {
+        Some(Self {
+            name: source.name().to_string(),
+            counters: source.wire_counters()?,
+            away: true,
+        })
     }
 
     fn news(&mut self) -> Option<&'static str> {
-        let away = is_away(self.counters?);
+        let away = self.counters.is_away();
         if away == std::mem::replace(&mut self.away, away) {
             return None;
         }
         Some(if away {
-            "LOST; the run goes on without spikes until it is back"
+            "LOST; the run goes on without its spikes until it is back"
         } else {
             "connected"
         })
     }
 }
 
-/// A summary, and what became of what a device sent.
-#[derive(Serialize)]
-struct Printed<'a> {
-    #[serde(flatten)]
-    summary: &'a RunSummary,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<WireReport>,
-}
-
-fn print(summary: &RunSummary, source: Option<WireReport>, json: bool) {
+fn print(summary: &RunSummary, json: bool) {
     if json {
         // A summary has no map with keys that are not strings, the only thing that JSON refuses.
-        let printed = Printed { summary, source };
-        say!("{}", serde_json::to_string(&printed).unwrap_or_default());
+        say!("{}", serde_json::to_string(summary).unwrap_or_default());
     } else {
         say!("{summary}");
-        if let Some(source) = source {
-            say!("source       {source}");
-        }
     }
 }

@@ -7,12 +7,12 @@ use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
 
 use super::latents_option::LatentsOption;
-use super::run_devices::{BlackrockSection, BridgeSection, IntanSection, OpenEphysSection};
+use super::run_devices::{BlackrockSection, BridgeSection, Devices, IntanSection, OpenEphysSection};
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
 
-/// A whole configuration, with exactly one source.
+/// A whole configuration: a recording, the simulated population, or one or more devices.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
@@ -21,13 +21,17 @@ pub struct RunFile {
     /// Spikes from the simulated population.
     pub simulate: Option<SimulateSection>,
     /// Spikes from Intan RHX.
-    pub intan: Option<IntanSection>,
+    #[serde(default)]
+    pub intan: Devices<IntanSection>,
     /// Spikes from a Blackrock device.
-    pub blackrock: Option<BlackrockSection>,
+    #[serde(default)]
+    pub blackrock: Devices<BlackrockSection>,
     /// Spikes from the Open Ephys GUI.
-    pub open_ephys: Option<OpenEphysSection>,
+    #[serde(default)]
+    pub open_ephys: Devices<OpenEphysSection>,
     /// Spikes and samples in the project's own packets.
-    pub bridge: Option<BridgeSection>,
+    #[serde(default)]
+    pub bridge: Devices<BridgeSection>,
     /// What predicts.
     #[serde(default)]
     pub model: ModelSection,
@@ -312,26 +316,26 @@ pub fn s_to_ns(key: &str, s: f64) -> Result<i64, CliError> {
 
 impl RunFile {
     /// Tables that may describe a source.
-    pub const SOURCES: &str = "[replay], [simulate], [intan], [blackrock], [open_ephys] and [bridge]";
+    pub const SOURCES: &str = "[replay], [simulate], or one or more of [intan], [blackrock], [open_ephys] and [bridge]";
 
-    /// Number of sources.
-    pub fn sources(&self) -> usize {
-        let sources = [
-            self.replay.is_some(),
-            self.simulate.is_some(),
-            self.intan.is_some(),
-            self.blackrock.is_some(),
-            self.open_ephys.is_some(),
-            self.bridge.is_some(),
-        ];
-        sources.into_iter().filter(|&there| there).count()
+    /// Number of devices.
+    pub fn devices(&self) -> usize {
+        self.intan.0.len() + self.blackrock.0.len() + self.open_ephys.0.len() + self.bridge.0.len()
+    }
+
+    /// Whether its sources go together: a recording or a simulation stands alone.
+    pub fn has_sources(&self) -> bool {
+        match usize::from(self.replay.is_some()) + usize::from(self.simulate.is_some()) {
+            0 => self.devices() > 0,
+            alone => alone == 1 && self.devices() == 0,
+        }
     }
 
     /// Leaves every source out.
     pub fn clear_sources(&mut self) {
         (self.replay, self.simulate) = (None, None);
-        (self.intan, self.blackrock) = (None, None);
-        (self.open_ephys, self.bridge) = (None, None);
+        (self.intan, self.blackrock) = (Devices::default(), Devices::default());
+        (self.open_ephys, self.bridge) = (Devices::default(), Devices::default());
     }
 
     /// Reads a configuration.
@@ -404,6 +408,29 @@ mod tests {
     }
 
     #[test]
+    fn devices_are_one_table_or_several() {
+        let file = RunFile::parse(
+            "c",
+            "[bridge]\nbaud = 9600\n[[intan]]\n[[intan]]\nsample_rate_hz = 20000\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (file.bridge.0[0].baud, file.intan.0[1].sample_rate_hz, file.devices()),
+            (9_600, 20_000, 3)
+        );
+        assert!(file.has_sources());
+        let with_replay = RunFile::parse("c", "[bridge]\n[replay]\nrecording = \"a\"\n").unwrap();
+        assert!(!with_replay.has_sources());
+        for text in ["[bridge]\nbuad = 9600\n", "[[bridge]]\nbuad = 9600\n"] {
+            let error = refused(text);
+            assert!(
+                error.starts_with("rig.toml line 2 (buad = 9600)") && error.contains("`buad`"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn the_shipped_configurations_are_read() {
         for name in [
             "replay.toml",
@@ -415,7 +442,7 @@ mod tests {
         ] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
             let file = RunFile::read(&path).unwrap();
-            assert_eq!(file.sources(), 1, "{name}");
+            assert!(file.has_sources(), "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::latents_option::LatentsOption;
 use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
-use super::run_source::BuiltSource;
+use super::run_source::BuiltSources;
 use super::{CliError, Compute, Device};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::unidentified;
@@ -55,7 +55,7 @@ pub fn build_predictor(
     section: &ModelSection,
     latents: &LatentsOption,
     checkpoint: Option<&Checkpoint>,
-    source: &BuiltSource,
+    source: &BuiltSources,
 ) -> Result<BuiltPredictor, CliError> {
     if !(1..=100_000_000).contains(&section.max_spikes) {
         return Err(CliError::Config(format!(
@@ -76,13 +76,13 @@ fn network(
     section: &ModelSection,
     latents: &LatentsOption,
     checkpoint: &Checkpoint,
-    source: &BuiltSource,
+    source: &BuiltSources,
 ) -> Result<BuiltPredictor, CliError> {
-    let ids = source.source.unit_ids();
+    let ids = &source.unit_ids[..];
     let calibration = section.calibrate.map(calibration_wanted).transpose()?;
     let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
     let unidentified = match calibration {
-        Some(_) => Some(unidentified(checkpoint, source.source.name(), ids, &log_rates)?),
+        Some(_) => Some(unidentified(checkpoint, &source.name(), ids, &log_rates)?),
         None => None,
     };
     let checkpoint = unidentified.as_ref().unwrap_or(checkpoint);
@@ -123,7 +123,7 @@ fn network(
     compute.tell();
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
     // A device's rates are not known before the run.
-    if !section.trust_units && calibration.is_none() && source.counters.is_none() {
+    if !section.trust_units && calibration.is_none() && !source.are_devices() {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
         let known: Vec<f64> = known
             .filter(|(_, unit)| unit.is_some())
@@ -161,7 +161,7 @@ fn calibration_wanted(section: CalibrateSection) -> Result<Calibration, CliError
     Ok(Calibration { reference_s, every_s })
 }
 
-fn mean_rate(section: &ModelSection, source: &BuiltSource) -> Result<BuiltPredictor, CliError> {
+fn mean_rate(section: &ModelSection, source: &BuiltSources) -> Result<BuiltPredictor, CliError> {
     let shape = WindowShape {
         bin_ns: bin_ns(section, None)?,
         history_ns: ms_to_ns("model.history_ms", section.history_ms, 0.1)?,
@@ -174,7 +174,7 @@ fn mean_rate(section: &ModelSection, source: &BuiltSource) -> Result<BuiltPredic
             shape.horizon_bins
         )));
     }
-    let ids = source.source.unit_ids().to_vec();
+    let ids = source.unit_ids.clone();
     let predictor = MeanRate::new(ids, shape, &source.mean_log_rates, &source.means_from)?;
     Ok(BuiltPredictor {
         predictor: Box::new(predictor),

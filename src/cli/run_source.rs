@@ -1,14 +1,13 @@
 //! From the configuration to a source of spikes, and the mean rates that go with it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection};
-use super::run_devices::{build_blackrock, build_bridge, build_intan, build_open_ephys};
+use super::run_device_sources::build_devices;
 use super::CliError;
 use crate::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
 use crate::acquire::simulated::Simulated;
-use crate::acquire::wire::WireCounters;
 use crate::acquire::{SampledSeries, Source};
 use crate::data::{Position, Recording};
 use crate::model::config::ConditionConfig;
@@ -24,32 +23,87 @@ pub struct BuiltSource {
     pub means_from: String,
     /// What reading the recording changed or left out.
     pub notes: Vec<String>,
-    /// What became of what a device sent; none where there is no device. The mean rates are then assumed ones.
-    pub counters: Option<Arc<WireCounters>>,
 }
 
-/// The source that the configuration asks for.
+/// The sources of a run, and what is known of all their units together.
+pub struct BuiltSources {
+    /// The sources.
+    pub sources: Vec<Box<dyn Source>>,
+    /// Their units, one source's after another's.
+    pub unit_ids: Vec<String>,
+    /// ln of each unit's mean count a bin.
+    pub mean_log_rates: Vec<f64>,
+    /// What the means were taken over, for people.
+    pub means_from: String,
+    /// What reading a recording changed or left out, and what is assumed.
+    pub notes: Vec<String>,
+}
+
+impl BuiltSources {
+    /// Sources side by side.
+    ///
+    /// # Errors
+    /// A unit's id that two of them have.
+    pub fn new(built: Vec<BuiltSource>) -> Result<Self, CliError> {
+        let mut owners: HashMap<&str, &str> = HashMap::new();
+        for one in &built {
+            for id in one.source.unit_ids() {
+                if let Some(first) = owners.insert(id, one.source.name()).filter(|_| built.len() > 1) {
+                    let second = one.source.name();
+                    return Err(CliError::Config(format!(
+                        "unit {id:?} is one of {first} and one of {second}: give one of them a unit_prefix"
+                    )));
+                }
+            }
+        }
+        let mut all = Self {
+            unit_ids: built.iter().flat_map(|one| one.source.unit_ids()).cloned().collect(),
+            sources: Vec::new(),
+            mean_log_rates: Vec::new(),
+            means_from: String::new(),
+            notes: Vec::new(),
+        };
+        for one in built {
+            all.sources.push(one.source);
+            all.mean_log_rates.extend(one.mean_log_rates);
+            if !all.means_from.contains(&one.means_from) {
+                let and = if all.means_from.is_empty() { "" } else { " and " };
+                all.means_from += &format!("{and}{}", one.means_from);
+            }
+            all.notes.extend(one.notes);
+        }
+        Ok(all)
+    }
+
+    /// The sources' names.
+    pub fn name(&self) -> String {
+        let names: Vec<&str> = self.sources.iter().map(|source| source.name()).collect();
+        names.join(" + ")
+    }
+
+    /// Whether spikes come from devices, whose rates nobody knows before the run.
+    pub fn are_devices(&self) -> bool {
+        self.sources.iter().any(|source| source.wire_counters().is_some())
+    }
+}
+
+/// The sources that the configuration asks for.
 ///
 /// # Errors
-/// Where there is not exactly one, or it cannot be used.
-pub fn build_source(file: &RunFile, bin_ns: i64, conditions: &[ConditionConfig]) -> Result<BuiltSource, CliError> {
-    if let Some(replay) = &file.replay {
-        build_replay(replay, bin_ns, |name| {
-            conditions.iter().any(|condition| condition.series == name)
-        })
+/// Where there is none, or one cannot be used.
+pub fn build_sources(file: &RunFile, bin_ns: i64, conditions: &[ConditionConfig]) -> Result<BuiltSources, CliError> {
+    let built = if let Some(replay) = &file.replay {
+        let wanted = |name: &str| conditions.iter().any(|condition| condition.series == name);
+        vec![build_replay(replay, bin_ns, wanted)?]
     } else if let Some(simulate) = &file.simulate {
-        build_simulation(simulate, bin_ns)
-    } else if let Some(intan) = &file.intan {
-        build_intan(intan, bin_ns)
-    } else if let Some(blackrock) = &file.blackrock {
-        build_blackrock(blackrock, bin_ns)
-    } else if let Some(open_ephys) = &file.open_ephys {
-        build_open_ephys(open_ephys, bin_ns)
-    } else if let Some(bridge) = &file.bridge {
-        build_bridge(bridge, bin_ns)
+        vec![build_simulation(simulate, bin_ns)?]
     } else {
-        Err(CliError::Config("there is no source of spikes".into()))
+        build_devices(file, bin_ns)?
+    };
+    if built.is_empty() {
+        return Err(CliError::Config("there is no source of spikes".into()));
     }
+    BuiltSources::new(built)
 }
 
 /// The part of a recording to replay, device ns, on the grid of bins that starts at its first spike.
@@ -126,7 +180,6 @@ pub fn build_replay(
         mean_log_rates,
         means_from,
         notes: recording.notes,
-        counters: None,
     })
 }
 
@@ -175,6 +228,5 @@ pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltS
         mean_log_rates,
         means_from,
         notes: Vec::new(),
-        counters: None,
     })
 }

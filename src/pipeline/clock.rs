@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-/// The host's monotonic time in ns (`CLOCK_MONOTONIC`; Python's `time.monotonic_ns()` reads the same clock).
-pub fn monotonic_ns() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
-}
+pub use crate::acquire::host_time::monotonic_ns;
 
 /// Length of a short poll, ns: the wait of a thread whose data is due any moment.
 const SHORT_POLL_NS: i64 = 50_000;

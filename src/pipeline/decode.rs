@@ -17,6 +17,7 @@ use super::modalities::{Modalities, ModalityCounts};
 use super::output::{HeldOutputs, OutputSpec};
 use super::predictor::Predictor;
 use super::slot::{PredictionSlot, SlotFiller};
+use super::sources::SourceWatch;
 
 /// Sleep between looks for a free slot, where nothing runs by the clock.
 const SLOT_WAIT: Duration = Duration::from_micros(50);
@@ -60,6 +61,7 @@ struct Reported {
 pub(crate) struct Decoder {
     bins: BinAssembler,
     modalities: Modalities,
+    sources: SourceWatch,
     predictor: Box<dyn Predictor>,
     deadline: Deadline,
     slots: SlotFiller,
@@ -78,7 +80,7 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// A decoder whose neutral prediction is `null_log_rates` (N) in every bin; `outputs` are the predictor's.
     pub fn new(
-        (bins, modalities): (BinAssembler, Modalities),
+        (bins, modalities, sources): (BinAssembler, Modalities, SourceWatch),
         predictor: Box<dyn Predictor>,
         deadline: Deadline,
         slots: SlotFiller,
@@ -94,6 +96,7 @@ impl Decoder {
             neutral,
             bins,
             modalities,
+            sources,
             predictor,
             deadline,
             slots,
@@ -188,7 +191,7 @@ impl Decoder {
         };
         *count += 1;
         self.counts.model_failed += u64::from(bits & flags::MODEL_FAILED != 0);
-        bits |= self.report_spikes(&mut slot);
+        bits |= self.report_spikes(&mut slot) | self.sources.flags();
         slot.header.flags = bits;
         slot.header.bin_index = bin.index;
         slot.header.bin_end_ns = bin.end_ns;

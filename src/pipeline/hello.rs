@@ -9,6 +9,7 @@ use super::message::{flags, MessageHeader, HEADER_LEN, PREDICTION_TOPIC, VERSION
 use super::modalities::Modalities;
 use super::output::OutputSpec;
 use super::predictor::Predictor;
+use super::sources::SourceView;
 
 /// The part of `hello` that does not change in a run. All keys of the message:
 ///
@@ -19,7 +20,8 @@ use super::predictor::Predictor;
 /// `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
 /// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
 /// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now), `samples`
-/// (since the start: `received`, `lost`, `late`).
+/// (since the start: `received`, `lost`, `late`), `sources` (one each: `name`, and of a device `away`, its wire's counts, and
+/// `clock`: `offset_ns`, `uncertainty_ns`, `drift_ppb`, `exchanged`).
 pub(crate) fn fixed_part(
     predictor: &dyn Predictor,
     outputs: &[OutputSpec],
@@ -70,7 +72,13 @@ pub(crate) fn fixed_part(
 }
 
 /// One `hello` message.
-pub(crate) fn message(fixed: &Map<String, Value>, live: &Live, epoch: u64, sequence: u64, host_ns: i64) -> String {
+pub(crate) fn message(
+    fixed: &Map<String, Value>,
+    (live, sources): (&Live, &[SourceView]),
+    epoch: u64,
+    sequence: u64,
+    host_ns: i64,
+) -> String {
     let mut map = fixed.clone();
     map.insert("epoch".into(), json!(epoch));
     map.insert("sequence".into(), json!(sequence));
@@ -87,5 +95,7 @@ pub(crate) fn message(fixed: &Map<String, Value>, live: &Live, epoch: u64, seque
         "late": live.samples_late.load(Relaxed),
     });
     map.insert("samples".into(), samples);
+    let sources: Vec<_> = sources.iter().map(SourceView::report).collect();
+    map.insert("sources".into(), json!(sources));
     Value::Object(map).to_string()
 }

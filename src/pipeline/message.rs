@@ -85,8 +85,15 @@ pub mod flags {
     /// A modality that a source delivers had nothing to show in the whole history, and the network was shown nothing of it.
     pub const MODALITY_SILENT: u32 = 1 << 14;
 
+    /// A device is not there: not reached yet, or lost. Its units look silent.
+    pub const SOURCE_AWAY: u32 = 1 << 15;
+    /// Spikes or samples were lost before they came to the runtime: in the device, on the way, or unreadable.
+    pub const SPIKES_LOST: u32 = 1 << 16;
+    /// A device's clock began anew or jumped: its times before and after stand to one another as the host's do.
+    pub const CLOCK_RESET: u32 = 1 << 17;
+
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 15] = [
+    pub const NAMES: [(&str, u32); 18] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -102,6 +109,9 @@ pub mod flags {
         ("samples_lost", SAMPLES_LOST),
         ("samples_late", SAMPLES_LATE),
         ("modality_silent", MODALITY_SILENT),
+        ("source_away", SOURCE_AWAY),
+        ("spikes_lost", SPIKES_LOST),
+        ("clock_reset", CLOCK_RESET),
     ];
 }
 

@@ -18,6 +18,7 @@ use super::output::{OutputCounts, OutputSpec, OutputTopic, STAND_IN};
 use super::score::{OnlineScore, ScoreReport};
 use super::slot::{PredictionSlot, SlotEmptier};
 use super::socket::{EveryEndpoint, LatestEndpoint, PublishError, Sent};
+use super::sources::{SourceView, WayBackCounts, WaysBack};
 use super::stats::Latency;
 
 /// Time between two `hello` messages and two updates of the live figures, ns.
@@ -36,7 +37,9 @@ const FAULTS: u32 = flags::MISSED_DEADLINE
     | flags::NEUTRAL
     | flags::MODEL_FAILED
     | flags::PUBLICATION_LOST
-    | flags::SAMPLES_LOST;
+    | flags::SAMPLES_LOST
+    | flags::SOURCE_AWAY
+    | flags::SPIKES_LOST;
 
 /// Where predictions go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub(crate) struct PublishCounts {
     pub missed: u64,
     pub subscriber_overflows: u64,
     pub outputs: Vec<OutputCounts>,
+    pub ways_back: Vec<WayBackCounts>,
     pub close_to_publish: Latency,
     pub decode: Latency,
     pub ingest_to_decode: Latency,
@@ -69,6 +73,8 @@ pub(crate) struct Publisher {
     every: EveryEndpoint,
     latest: Option<LatestEndpoint>,
     outputs: Vec<OutputTopic>,
+    sources: Vec<SourceView>,
+    ways_back: WaysBack,
     hello: Map<String, Value>,
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
@@ -105,8 +111,8 @@ impl Publisher {
         config: &PublishConfig,
         hello: Map<String, Value>,
         outputs: &[OutputSpec],
-        live: Arc<Live>,
-        stop: Arc<AtomicBool>,
+        (sources, ways_back): (Vec<SourceView>, WaysBack),
+        (live, stop): (Arc<Live>, Arc<AtomicBool>),
         deadline: Deadline,
         score: OnlineScore,
     ) -> Result<(Self, BoundEndpoints), PublishError> {
@@ -124,6 +130,8 @@ impl Publisher {
             every,
             latest,
             outputs: outputs.iter().map(OutputTopic::new).collect(),
+            sources,
+            ways_back,
             hello,
             live,
             stop,
@@ -204,6 +212,7 @@ impl Publisher {
             missed: self.missed,
             subscriber_overflows: self.subscriber_overflows,
             outputs: self.outputs.into_iter().map(|output| output.counts).collect(),
+            ways_back: self.ways_back.into_counts(),
             close_to_publish: self.close_to_publish,
             decode: self.decode,
             ingest_to_decode: self.ingest_to_decode,
@@ -236,6 +245,7 @@ impl Publisher {
         if let Some(latest) = &mut self.latest {
             latest.send(head, array)?;
         }
+        self.ways_back.send(head, array);
         self.stand_ins += u64::from(header.flags & STAND_IN != 0);
         self.close_to_publish.record(header.publish_ns - slot.close_ns);
         self.decode.record(header.decode_end_ns - header.decode_start_ns);
@@ -295,7 +305,13 @@ impl Publisher {
         if now_ns >= self.next_hello_ns {
             self.next_hello_ns = now_ns + HELLO_EVERY_NS;
             self.every.read_subscriptions(|_| {})?;
-            let json = hello::message(&self.hello, &self.live, self.epoch, self.hello_sequence, now_ns);
+            let json = hello::message(
+                &self.hello,
+                (&self.live, &self.sources),
+                self.epoch,
+                self.hello_sequence,
+                now_ns,
+            );
             self.every.send_hello(&json)?;
             self.hello_sequence += 1;
         }
@@ -328,6 +344,7 @@ impl PublishCounts {
             missed: 0,
             subscriber_overflows: 0,
             outputs: Vec::new(),
+            ways_back: Vec::new(),
             close_to_publish: Latency::default(),
             decode: Latency::default(),
             ingest_to_decode: Latency::default(),

@@ -25,6 +25,7 @@ use super::ring::{event_ring, EventWriter, RingCounters, WhenFull};
 use super::score::OnlineScore;
 use super::slot::prediction_slots;
 use super::socket::PublishError;
+use super::sources::{SourceView, SourceWatch, WaysBack};
 use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
 use crate::acquire::{Pace, Poll, Source};
 use crate::model::identity::IdentityError;
@@ -102,6 +103,7 @@ pub struct Run {
     units: usize,
     known_units: usize,
     not_delivered: Vec<String>,
+    views: Vec<SourceView>,
 }
 
 fn check(
@@ -156,7 +158,7 @@ impl Run {
     /// One sentence about what does not fit, or which endpoint cannot be bound.
     pub fn start(
         config: &RunConfig,
-        sources: Vec<Box<dyn Source>>,
+        mut sources: Vec<Box<dyn Source>>,
         mut predictor: Box<dyn Predictor>,
         null: &NullModel,
         stop: Arc<AtomicBool>,
@@ -183,6 +185,11 @@ impl Run {
         let when_full = if as_fast { WhenFull::Wait } else { WhenFull::Refuse };
         let (mut writers, mut counters) = (Vec::new(), Vec::new());
         let mut known_units = 0;
+        if sources.len() > 1 {
+            sources.iter_mut().for_each(|source| source.share_time());
+        }
+        let views: Vec<SourceView> = sources.iter().map(|source| SourceView::of(source.as_ref())).collect();
+        let ways_back = WaysBack::of(&mut sources);
         for source in &sources {
             let (writer, reader) = event_ring(config.ring_events, when_full, stop.clone());
             writers.push(writer);
@@ -209,14 +216,14 @@ impl Run {
             &config.publish,
             hello,
             &outputs,
-            live.clone(),
-            stop.clone(),
+            (views.clone(), ways_back),
+            (live.clone(), stop.clone()),
             deadline,
             score,
         )?;
         let calibrator = predictor.take_calibrator();
         let decoder = Decoder::new(
-            (bins, modalities),
+            (bins, modalities, SourceWatch::new(&views)),
             predictor,
             deadline,
             filler,
@@ -279,6 +286,7 @@ impl Run {
             units,
             known_units,
             not_delivered,
+            views,
         })
     }
 
@@ -424,6 +432,8 @@ impl Run {
             modalities: decoded.modalities,
             unknown_samples: decoded.unknown_samples,
             outputs: published.outputs,
+            sources: self.views.iter().map(SourceView::report).collect(),
+            ways_back: published.ways_back,
             latency: Latencies {
                 close_to_publish: published.close_to_publish.summary(),
                 ingest_to_decode: published.ingest_to_decode.summary(),

@@ -8,6 +8,7 @@ use super::calibrate::CalibrationCounts;
 use super::modalities::ModalityCounts;
 use super::output::OutputCounts;
 use super::score::ScoreReport;
+use super::sources::{SourceReport, WayBackCounts};
 use super::stats::LatencySummary;
 
 /// How a run ended.
@@ -123,6 +124,10 @@ pub struct RunSummary {
     pub unknown_samples: u64,
     /// The outputs beside the predictions.
     pub outputs: Vec<OutputCounts>,
+    /// The sources, and what became of what devices sent.
+    pub sources: Vec<SourceReport>,
+    /// Predictions that went back to the devices themselves.
+    pub ways_back: Vec<WayBackCounts>,
     /// Latencies.
     pub latency: Latencies,
     /// Bits per spike.
@@ -263,6 +268,16 @@ impl fmt::Display for RunSummary {
                 f,
                 "{:<12} {} published: {} held or zeros; a subscriber was full {} times",
                 output.topic, output.published, output.stand_ins, output.subscriber_overflows
+            )?;
+        }
+        for source in self.sources.iter().filter(|source| source.wire.is_some()) {
+            writeln!(f, "source       {source}")?;
+        }
+        for way in &self.ways_back {
+            let (source, sent, lost) = (&way.source, way.sent, way.lost);
+            writeln!(
+                f,
+                "way back     {sent} predictions sent to {source}, {lost} found no room or nobody"
             )?;
         }
         if let Some(failure) = &self.device_failure {

@@ -46,7 +46,7 @@ fn check(summary: &Value) {
     assert_eq!(summary["outcome"], "finished");
     assert_eq!(summary["imbalances"], Value::Array(vec![]));
     assert_eq!(summary["bins"]["closed"], 150, "{}", summary["bins"]);
-    let (spikes, device) = (&summary["spikes"], &summary["source"]);
+    let (spikes, device) = (&summary["spikes"], &summary["sources"][0]);
     assert!(spikes["binned"].as_u64() > Some(200), "{spikes}");
     assert_eq!(
         (&spikes["unknown"], &spikes["ring_refused"]),

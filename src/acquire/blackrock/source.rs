@@ -1,28 +1,17 @@
 //! A device's packets as a source.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
-
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
 use super::super::wire::collect::{Collector, Record};
 use super::super::wire::counters::add;
-use super::super::wire::tcp::wait_readable;
-use super::super::wire::{ClockConfig, UnitList, WireCounters, READ_BYTES, WAIT_NS};
-use super::super::{EventSink, Pace, Poll, Source, SourceError};
+use super::super::wire::datagrams::{Datagrams, Presence, DATAGRAMS};
+use super::super::wire::device::{Device, DeviceLink, Taken};
+use super::super::wire::{ClockConfig, UnitList};
+use super::super::{EventSink, SourceError};
 use super::packet::Protocol;
 use super::parse::{BlackrockSpike, PacketParser, NOISE};
 use super::sniff::TimeUnit;
-
-/// Datagrams in one poll before the source's thread looks at the run again.
-const DATAGRAMS: usize = 256;
-/// A device sends a heartbeat every 10 ms: after this long without anything it is lost, ns.
-const SILENCE_NS: i64 = 500_000_000;
-/// Bytes that the system is asked to hold for the source.
-const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// How a device is listened to.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,15 +30,14 @@ pub struct BlackrockConfig {
 }
 
 /// A source of what a device sorts.
+pub type Blackrock = Device<BlackrockLink>;
+
+/// A device's datagrams.
 #[derive(Debug)]
-pub struct Blackrock {
-    name: String,
-    socket: UdpSocket,
+pub struct BlackrockLink {
+    datagrams: Datagrams,
+    presence: Presence,
     parser: PacketParser,
-    collector: Collector,
-    buffer: Box<[u8]>,
-    /// Host time of the last datagram, while the device is there.
-    heard_ns: Option<i64>,
 }
 
 impl Blackrock {
@@ -60,26 +48,12 @@ impl Blackrock {
     pub fn new(config: &BlackrockConfig) -> Result<Self, SourceError> {
         let name = format!("Blackrock on {}", config.listen);
         let units = UnitList::parse(&name, "blackrock.units", &config.units)?;
-        let socket = UdpSocket::bind(config.listen).and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        });
-        let socket = socket.map_err(|error| SourceError::Invalid {
-            name: name.clone(),
-            problem: format!("it cannot be listened there: {error}"),
-        })?;
-        // Only a privileged program gets more than the system's limit; what is lost for want of space is counted.
-        if set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
-            let _ = set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
-        }
-        Ok(Self {
-            name,
-            socket,
+        let link = BlackrockLink {
+            datagrams: Datagrams::listen(&name, config.listen)?,
+            presence: Presence::default(),
             parser: PacketParser::new(config.protocol, config.time_unit),
-            collector: Collector::new(units, config.clock),
-            buffer: vec![0; READ_BYTES].into(),
-            heard_ns: None,
-        })
+        };
+        Ok(Device::of(name, link, Collector::new(units, config.clock)))
     }
 
     /// The address that it listens on.
@@ -87,31 +61,31 @@ impl Blackrock {
     /// # Errors
     /// What the system says.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.link.datagrams.address()
     }
+}
 
-    /// What became of what the device sent; stays readable while the source runs elsewhere.
-    pub fn counters(&self) -> Arc<WireCounters> {
-        self.collector.counters().clone()
-    }
+impl DeviceLink for BlackrockLink {
+    const PIECES: usize = DATAGRAMS;
 
-    fn take(&mut self, bytes: usize, now_ns: i64, sink: &mut dyn EventSink) {
-        if self.heard_ns.replace(now_ns).is_none() {
+    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+        let Some((datagram, _)) = self.datagrams.receive()? else {
+            self.presence.silent(now_ns, collector);
+            return Ok(Taken::Nothing);
+        };
+        if self.presence.heard(now_ns, collector) {
             self.parser.restart();
-            self.collector.connected(now_ns);
         }
-        let collector = &mut self.collector;
-        add(&collector.counters().bytes, bytes as u64);
-        self.parser
-            .push(&self.buffer[..bytes], now_ns, |spike: BlackrockSpike| {
-                let record = Record {
-                    device_ns: spike.device_ns,
-                    unit: collector.units().of_number(u32::from(spike.channel), spike.unit),
-                    artifact: spike.unit == NOISE,
-                };
-                collector.spike(record, now_ns, sink);
-            });
-        let (counts, counters) = (self.parser.counts(), self.collector.counters());
+        add(&collector.counters().bytes, datagram.len() as u64);
+        self.parser.push(datagram, now_ns, |spike: BlackrockSpike| {
+            let record = Record {
+                device_ns: spike.device_ns,
+                unit: collector.units_mut().of_number(u32::from(spike.channel), spike.unit),
+                artifact: spike.unit == NOISE,
+            };
+            collector.spike(record, now_ns, sink);
+        });
+        let (counts, counters) = (self.parser.counts(), collector.counters());
         for (counter, count) in [
             (&counters.discarded_bytes, counts.discarded),
             (&counters.malformed, counts.malformed),
@@ -124,67 +98,21 @@ impl Blackrock {
         ] {
             counter.store(count, Relaxed);
         }
-    }
-}
-
-impl Source for Blackrock {
-    fn name(&self) -> &str {
-        &self.name
+        Ok(Taken::Something)
     }
 
-    fn unit_ids(&self) -> &[String] {
-        self.collector.units().ids()
-    }
-
-    fn pace(&self) -> Pace {
-        Pace::Clocked(self.collector.speed())
-    }
-
-    fn start_ns(&self) -> i64 {
-        0
-    }
-
-    fn end_ns(&self) -> Option<i64> {
-        self.collector.end_ns()
-    }
-
-    fn start(&mut self, host_ns: i64) {
-        self.collector.start(host_ns);
-    }
-
-    fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
-        for datagram in 0..DATAGRAMS {
-            match self.socket.recv(&mut self.buffer) {
-                Ok(bytes) => self.take(bytes, now_ns, sink),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    if self
-                        .heard_ns
-                        .is_some_and(|heard| now_ns.saturating_sub(heard) > SILENCE_NS)
-                    {
-                        self.heard_ns = None;
-                        self.collector.lost(now_ns);
-                    }
-                    let poll = self.collector.flush(now_ns, sink);
-                    if datagram == 0 && poll == Poll::Again {
-                        wait_readable(self.socket.as_fd(), WAIT_NS);
-                    }
-                    return Ok(poll);
-                }
-                Err(error) => {
-                    let (name, problem) = (self.name.clone(), error.to_string());
-                    return Err(SourceError::Failed { name, problem });
-                }
-            }
-        }
-        // There is more: what has not been read yet may be older than the clock, which therefore waits.
-        self.collector.hand_on(sink);
-        Ok(Poll::Again)
+    fn wait(&mut self) -> Result<(), String> {
+        self.datagrams.wait();
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::super::super::replay::tests::Kept;
+    use super::super::super::Source;
     use super::super::encode;
     use super::*;
 

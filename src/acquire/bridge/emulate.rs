@@ -1,13 +1,15 @@
-//! A device's packets without the device: any source, its spikes and its samples, sent over UDP.
+//! A device's packets without the device: any source, its spikes and its samples. It answers questions for its time.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
-use firmware_bridge::{Device, PacketBuilder, SampleKind, SpikeRecord};
+use firmware_bridge::{ClockReply, Device, PacketBuilder, SampleKind, SpikeRecord};
 
 use super::super::wire::play::{play, Played};
 use super::super::wire::ticks::ns_to_ticks;
-use super::super::{EventSink, Source, SourceError, SpikeEvent};
+use super::super::{EventSink, Pace, Source, SourceError, SpikeEvent};
+use super::emulate_port::Port;
+use super::Carrier;
 
 /// Most channels of a sample.
 pub const MOST_CHANNELS: usize = 255;
@@ -22,36 +24,33 @@ const TICKS_HZ: u32 = 1_000_000_000;
 type Builder = PacketBuilder<SPIKES, SAMPLE_BYTES>;
 
 /// A sender of packets.
-#[derive(Debug)]
 pub struct BridgeEmulator {
-    socket: UdpSocket,
-    to: SocketAddr,
+    port: Port,
 }
 
 struct Output<'a> {
-    emulator: &'a BridgeEmulator,
+    port: &'a mut Port,
+    device: Device,
     builder: Builder,
     bytes: Box<[u8]>,
     sample_bytes: usize,
     start_ns: i64,
+    /// Device time runs so much faster than the host's, from here on.
+    speed: f64,
+    begin: Instant,
     /// Nothing earlier will come: every packet counts from here.
     marker: u64,
     played: Played,
 }
 
 impl BridgeEmulator {
-    /// A sender from any free port.
+    /// A sender to a runtime that listens by this carrier.
     ///
     /// # Errors
     /// What the system says.
-    pub fn new(to: SocketAddr) -> std::io::Result<Self> {
-        let any: SocketAddr = match to {
-            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-            SocketAddr::V6(_) => ([0u16; 8], 0).into(),
-        };
+    pub fn new(carrier: &Carrier) -> std::io::Result<Self> {
         Ok(Self {
-            socket: UdpSocket::bind(any)?,
-            to,
+            port: Port::open(carrier)?,
         })
     }
 
@@ -60,7 +59,7 @@ impl BridgeEmulator {
     ///
     /// # Errors
     /// A source with more units or channels than packets take, or one that fails.
-    pub fn play(&self, source: &mut dyn Source, stop: &AtomicBool) -> Result<Played, SourceError> {
+    pub fn play(&mut self, source: &mut dyn Source, stop: &AtomicBool) -> Result<Played, SourceError> {
         let refuse = |problem: String| {
             let name = source.name().to_string();
             Err(SourceError::Invalid { name, problem })
@@ -80,11 +79,17 @@ impl BridgeEmulator {
             tick_rate_hz: TICKS_HZ,
         };
         let mut output = Output {
-            emulator: self,
+            port: &mut self.port,
+            device,
             builder: Builder::new(device),
             bytes: vec![0; Builder::MAX_LEN].into(),
             sample_bytes: 0,
             start_ns: source.start_ns(),
+            speed: match source.pace() {
+                Pace::Clocked(speed) => speed,
+                Pace::AsFast => 1.0,
+            },
+            begin: Instant::now(),
             marker: 0,
             played: Played::default(),
         };
@@ -101,6 +106,23 @@ impl Output<'_> {
         ns_to_ticks(device_ns - self.start_ns, TICKS_HZ).max(0) as u64
     }
 
+    /// What the device's counter says now.
+    fn now_tick(&self) -> u64 {
+        let passed_ns = self.begin.elapsed().as_nanos() as f64 * self.speed;
+        ns_to_ticks(passed_ns as i64, TICKS_HZ).max(0) as u64
+    }
+
+    /// Answers a question for the time, if one has come.
+    fn answer(&mut self) {
+        while let Some(request) = self.port.request() {
+            if request.device_id == self.device.id {
+                let tick = self.now_tick();
+                let reply = ClockReply::new(&request, self.device, tick, tick);
+                self.port.send(&reply.to_bytes());
+            }
+        }
+    }
+
     fn send(&mut self) {
         let waiting = self.builder.spikes() as u64;
         let Ok(length) = self.builder.finish(&mut self.bytes) else {
@@ -108,9 +130,7 @@ impl Output<'_> {
         };
         self.sample_bytes = 0;
         self.builder.begin(self.marker);
-        let BridgeEmulator { socket, to } = self.emulator;
-        // Nobody on the port is no error of UDP's, but may be said of the next datagram.
-        let sent = socket.send_to(&self.bytes[..length], to).is_ok();
+        let sent = self.port.send(&self.bytes[..length]);
         *(if sent {
             &mut self.played.sent
         } else {
@@ -149,5 +169,6 @@ impl EventSink for Output<'_> {
         // An empty packet says that the device lives.
         self.marker = self.tick(device_ns);
         self.send();
+        self.answer();
     }
 }

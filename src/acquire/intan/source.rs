@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
 
 use super::super::wire::collect::{Collector, Record};
 use super::super::wire::counters::add;
+use super::super::wire::device::{Device, DeviceLink, Taken};
 use super::super::wire::tcp::{Got, TcpLink};
 use super::super::wire::ticks::ticks_to_ns;
-use super::super::wire::{ClockConfig, UnitList, WireCounters, READS, READ_BYTES, WAIT_NS};
-use super::super::{EventSink, Pace, Poll, Source, SourceError};
+use super::super::wire::{ClockConfig, UnitList, READS, READ_BYTES, WAIT_NS};
+use super::super::{EventSink, SourceError};
 use super::parse::{IntanSpike, SpikeParser, ARTIFACT};
 
 /// How RHX is listened to.
@@ -27,13 +27,14 @@ pub struct IntanConfig {
 }
 
 /// A source of what RHX sorts. It connects by itself, again and again; the run goes on meanwhile.
+pub type Intan = Device<IntanLink>;
+
+/// The spike output's connection.
 #[derive(Debug)]
-pub struct Intan {
-    name: String,
-    link: TcpLink,
+pub struct IntanLink {
+    tcp: TcpLink,
     parser: SpikeParser,
     sample_rate_hz: u32,
-    collector: Collector,
     buffer: Box<[u8]>,
 }
 
@@ -51,88 +52,52 @@ impl Intan {
                 problem: "a sampling rate of 0 Hz".into(),
             });
         }
-        Ok(Self {
-            name,
-            link: TcpLink::new(config.address),
+        let link = IntanLink {
+            tcp: TcpLink::new(config.address),
             parser: SpikeParser::default(),
             sample_rate_hz: config.sample_rate_hz,
-            collector: Collector::new(units, config.clock),
             buffer: vec![0; READ_BYTES].into(),
-        })
+        };
+        Ok(Device::of(name, link, Collector::new(units, config.clock)))
     }
+}
 
-    /// What became of what RHX sent; stays readable while the source runs elsewhere.
-    pub fn counters(&self) -> Arc<WireCounters> {
-        self.collector.counters().clone()
-    }
-
-    fn take(&mut self, bytes: usize, now_ns: i64, sink: &mut dyn EventSink) {
-        let (collector, rate) = (&mut self.collector, self.sample_rate_hz);
+impl IntanLink {
+    fn read(&mut self, bytes: usize, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) {
+        let rate = self.sample_rate_hz;
         add(&collector.counters().bytes, bytes as u64);
         self.parser.push(&self.buffer[..bytes], |spike: IntanSpike| {
             let record = Record {
                 device_ns: ticks_to_ns(spike.ticks, rate),
-                unit: collector.units().of_name(spike.name(), spike.unit),
+                unit: collector.units_mut().of_name(spike.name(), spike.unit),
                 artifact: spike.unit == ARTIFACT,
             };
             collector.spike(record, now_ns, sink);
         });
-        self.note_discarded();
-    }
-
-    fn note_discarded(&self) {
-        let discarded = &self.collector.counters().discarded_bytes;
-        discarded.store(self.parser.discarded(), Relaxed);
     }
 }
 
-impl Source for Intan {
-    fn name(&self) -> &str {
-        &self.name
-    }
+impl DeviceLink for IntanLink {
+    const PIECES: usize = READS;
 
-    fn unit_ids(&self) -> &[String] {
-        self.collector.units().ids()
-    }
-
-    fn pace(&self) -> Pace {
-        Pace::Clocked(self.collector.speed())
-    }
-
-    fn start_ns(&self) -> i64 {
-        0
-    }
-
-    fn end_ns(&self) -> Option<i64> {
-        self.collector.end_ns()
-    }
-
-    fn start(&mut self, host_ns: i64) {
-        self.collector.start(host_ns);
-    }
-
-    fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
-        for read in 0..READS {
-            match self.link.read(now_ns, &mut self.buffer) {
-                Got::Bytes(bytes) => self.take(bytes, now_ns, sink),
-                Got::Connected => self.collector.connected(now_ns),
-                Got::Lost => {
-                    self.parser.restart();
-                    self.note_discarded();
-                    self.collector.lost(now_ns);
-                }
-                Got::Nothing => {
-                    let poll = self.collector.flush(now_ns, sink);
-                    if read == 0 && poll == Poll::Again {
-                        self.link.wait(WAIT_NS);
-                    }
-                    return Ok(poll);
-                }
+    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+        match self.tcp.read(now_ns, &mut self.buffer) {
+            Got::Bytes(bytes) => self.read(bytes, now_ns, collector, sink),
+            Got::Connected => collector.connected(now_ns),
+            Got::Lost => {
+                self.parser.restart();
+                collector.lost(now_ns);
             }
+            Got::Nothing => return Ok(Taken::Nothing),
         }
-        // There is more: what has not been read yet may be older than the clock, which therefore waits.
-        self.collector.hand_on(sink);
-        Ok(Poll::Again)
+        let discarded = &collector.counters().discarded_bytes;
+        discarded.store(self.parser.discarded(), Relaxed);
+        Ok(Taken::Something)
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        self.tcp.wait(WAIT_NS);
+        Ok(())
     }
 }
 
@@ -142,6 +107,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::super::super::replay::tests::Kept;
+    use super::super::super::Source;
     use super::super::encode::{channel_name, spike, SpikeId};
     use super::*;
 

@@ -1,15 +1,15 @@
 //! The plugins' messages as a source.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
 
 use zmq::{Context, Message, PollEvents, Socket, SocketEvent, SocketType, DONTWAIT};
 
 use super::super::wire::collect::{Collector, Record};
 use super::super::wire::counters::add;
+use super::super::wire::device::{Device, DeviceLink, Taken};
 use super::super::wire::ticks::ticks_to_ns;
-use super::super::wire::{ClockConfig, UnitList, WireCounters};
-use super::super::{EventSink, Pace, Poll, Source, SourceError};
+use super::super::wire::{ClockConfig, UnitList};
+use super::super::{EventSink, SourceError};
 use super::parse::{MessageParser, Name, OpenEphysSpike, LONGEST};
 
 /// Messages in one poll before the source's thread looks at the run again.
@@ -45,8 +45,10 @@ pub struct OpenEphysConfig {
 }
 
 /// A source of what the GUI sorts. ZeroMQ connects by itself, again and again; the run goes on meanwhile.
-pub struct OpenEphys {
-    name: String,
+pub type OpenEphys = Device<OpenEphysLink>;
+
+/// The connection to a plugin.
+pub struct OpenEphysLink {
     // Both sockets are closed before their context, in this order.
     socket: Socket,
     monitor: Socket,
@@ -54,7 +56,6 @@ pub struct OpenEphys {
     parser: MessageParser,
     stream: Option<String>,
     sample_rate_hz: u32,
-    collector: Collector,
     frames: [Message; FRAMES],
 }
 
@@ -105,33 +106,22 @@ impl OpenEphys {
         }
         let (context, socket, monitor) =
             connect(config).map_err(|error| invalid(format!("the endpoint cannot be used: {error}")))?;
-        Ok(Self {
-            name,
+        let link = OpenEphysLink {
             socket,
             monitor,
             _context: context,
             parser: MessageParser::new(config.every_message),
             stream: config.stream.clone(),
             sample_rate_hz: config.sample_rate_hz,
-            collector: Collector::new(units, config.clock),
             frames: std::array::from_fn(|_| Message::new()),
-        })
+        };
+        Ok(Device::of(name, link, Collector::new(units, config.clock)))
     }
+}
 
-    /// What became of what the GUI sent; stays readable while the source runs elsewhere.
-    pub fn counters(&self) -> Arc<WireCounters> {
-        self.collector.counters().clone()
-    }
-
-    fn failed(&self, error: zmq::Error) -> SourceError {
-        SourceError::Failed {
-            name: self.name.clone(),
-            problem: error.to_string(),
-        }
-    }
-
+impl OpenEphysLink {
     /// Takes in what the socket says of its connection.
-    fn watch(&mut self, now_ns: i64) {
+    fn watch(&mut self, now_ns: i64, collector: &mut Collector) {
         // An event is two frames: its number (u16) and a value (u32), and the address.
         while self.monitor.recv(&mut self.frames[0], DONTWAIT).is_ok() {
             let event = self.frames[0].first_chunk::<2>().map(|two| u16::from_le_bytes(*two));
@@ -141,9 +131,9 @@ impl OpenEphys {
                 }
             }
             if event == Some(SocketEvent::HANDSHAKE_SUCCEEDED.to_raw()) {
-                self.collector.connected(now_ns);
+                collector.connected(now_ns);
             } else if event == Some(SocketEvent::DISCONNECTED.to_raw()) {
-                self.collector.lost(now_ns);
+                collector.lost(now_ns);
             }
         }
     }
@@ -165,10 +155,10 @@ impl OpenEphys {
         }
     }
 
-    fn take(&mut self, count: usize, now_ns: i64, sink: &mut dyn EventSink) {
+    fn read(&mut self, count: usize, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) {
         let frames: [&[u8]; FRAMES] = std::array::from_fn(|index| &self.frames[index][..]);
         let frames = &frames[..count];
-        let counters = self.collector.counters();
+        let counters = collector.counters();
         add(&counters.bytes, frames.iter().map(|frame| frame.len() as u64).sum());
         let spike = self.parser.push(frames);
         let counts = self.parser.counts();
@@ -184,7 +174,7 @@ impl OpenEphys {
         if !of_stream(&mut self.stream, &spike.stream) {
             return add(&counters.other_streams, 1);
         }
-        let units = self.collector.units();
+        let units = collector.units_mut();
         let unit = match &spike.electrode {
             Name::Text(name) => units.of_name(name, spike.unit),
             Name::Number(index) => units.of_number(u32::from(*index), spike.unit),
@@ -195,7 +185,7 @@ impl OpenEphys {
             unit,
             artifact: false,
         };
-        self.collector.spike(record, now_ns, sink);
+        collector.spike(record, now_ns, sink);
     }
 }
 
@@ -225,56 +215,35 @@ fn device_ns(spike: &OpenEphysSpike<'_>, configured_hz: u32) -> i64 {
     }
 }
 
-impl Source for OpenEphys {
-    fn name(&self) -> &str {
-        &self.name
+impl DeviceLink for OpenEphysLink {
+    const PIECES: usize = MESSAGES;
+
+    fn begin_poll(&mut self, now_ns: i64, collector: &mut Collector) {
+        self.watch(now_ns, collector);
     }
 
-    fn unit_ids(&self) -> &[String] {
-        self.collector.units().ids()
-    }
-
-    fn pace(&self) -> Pace {
-        Pace::Clocked(self.collector.speed())
-    }
-
-    fn start_ns(&self) -> i64 {
-        0
-    }
-
-    fn end_ns(&self) -> Option<i64> {
-        self.collector.end_ns()
-    }
-
-    fn start(&mut self, host_ns: i64) {
-        self.collector.start(host_ns);
-    }
-
-    fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
-        self.watch(now_ns);
-        for message in 0..MESSAGES {
-            let frames = self.receive().map_err(|error| self.failed(error))?;
-            if frames == 0 {
-                let poll = self.collector.flush(now_ns, sink);
-                if message == 0 && poll == Poll::Again {
-                    match self.socket.poll(PollEvents::POLLIN, WAIT_MS) {
-                        Ok(_) | Err(zmq::Error::EINTR) => {}
-                        Err(error) => return Err(self.failed(error)),
-                    }
-                }
-                return Ok(poll);
+    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+        match self.receive().map_err(|error| error.to_string())? {
+            0 => Ok(Taken::Nothing),
+            frames => {
+                self.read(frames, now_ns, collector, sink);
+                Ok(Taken::Something)
             }
-            self.take(frames, now_ns, sink);
         }
-        // There is more: what has not been read yet may be older than the clock, which therefore waits.
-        self.collector.hand_on(sink);
-        Ok(Poll::Again)
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        match self.socket.poll(PollEvents::POLLIN, WAIT_MS) {
+            Ok(_) | Err(zmq::Error::EINTR) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::super::replay::tests::Kept;
+    use super::super::super::Source;
     use super::super::encode::Spike;
     use super::super::parse::Form;
     use super::*;

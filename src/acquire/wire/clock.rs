@@ -4,6 +4,10 @@
 //! first spike fixes the device's clock to it; from there on the device's clock alone says where spikes are. Records
 //! come late and never early, so the least delay of the last seconds tells the two clocks' drift from the delays of
 //! delivery, and the run's time is that of the host less that delay, less `lateness_ns`.
+//!
+//! Where other sources' events stand beside the device's ([`DeviceClock::share`]), the run's time is the host's: the device's
+//! clock is then moved towards it, slowly, so that neither drift nor the delay of the very first record pulls them apart. What
+//! it is moved to is what exchanges of times say, or else a least delay of zero.
 
 /// A window over which the least delay is taken, ns of host time; the last whole one counts too.
 const WINDOW_NS: i64 = 10_000_000_000;
@@ -15,6 +19,8 @@ const FRESH_TOLERANCE_NS: i64 = 250_000_000;
 const AGREEING: u32 = 8;
 /// Most drift of a device's clock against the host's, as a share.
 const DRIFT: f64 = 1e-3;
+/// A shared time is moved by one in so many ns at most: 50 ms take 5 s.
+const SLEW: i64 = 100;
 
 /// How a device's clock is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +44,56 @@ pub enum Placed {
     Implausible,
 }
 
+/// What exchanges of times with a device say of its clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exchanged {
+    /// Device time, ns by its declared rate.
+    pub device_ns: i64,
+    /// Host time at that moment, ns.
+    pub host_ns: i64,
+    /// Bound of the error, ns.
+    pub uncertainty_ns: i64,
+    /// How much longer the device's second is than the host's, parts in a million.
+    pub drift_ppm: f64,
+}
+
+impl Exchanged {
+    fn host_ns_of(&self, device_ns: i64) -> i64 {
+        let since = device_ns.saturating_sub(self.device_ns);
+        let host = self.host_ns.saturating_add(since);
+        host.saturating_add((since as f64 * self.drift_ppm * 1e-6) as i64)
+    }
+}
+
+/// How a device's clock stands to the host's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Relation {
+    /// Host time less device time, ns; without an exchange as much too large as the quickest record took to come.
+    pub offset_ns: i64,
+    /// Bound of the offset's error, ns; without an exchange how much the time differs that records take to come.
+    pub uncertainty_ns: i64,
+    /// How much longer the device's second is than the host's, parts in a million, once that is known.
+    pub drift_ppm: Option<f64>,
+    /// Whether it comes from an exchange.
+    pub exchanged: bool,
+}
+
+/// The least and the most delay of a window, ns.
+#[derive(Clone, Copy, Debug)]
+struct Delays {
+    least_ns: i64,
+    most_ns: i64,
+}
+
+impl Delays {
+    fn with(self, delay_ns: i64) -> Self {
+        Self {
+            least_ns: self.least_ns.min(delay_ns),
+            most_ns: self.most_ns.max(delay_ns),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
     device_ns: i64,
@@ -55,9 +111,16 @@ pub struct DeviceClock {
     /// Run time of the newest record, and the host's when it came.
     newest_ns: i64,
     newest_host_ns: i64,
-    /// Least delay of this window and of the one before, and the last one known.
-    least_ns: [Option<i64>; 2],
+    /// Delays of this window and of the one before, and the last least one known.
+    delays: [Option<Delays>; 2],
     last_least_ns: i64,
+    /// Host time and least delay of the first whole window and of the last one, as if nothing had been moved.
+    whole: Option<[(i64, i64); 2]>,
+    /// Whether other sources' events stand beside the device's.
+    shared: bool,
+    /// How far its time has been moved since it was fixed, ns.
+    moved_ns: i64,
+    exchanged: Option<Exchanged>,
     window_host_ns: i64,
     reached_ns: i64,
     fresh: bool,
@@ -73,12 +136,24 @@ impl DeviceClock {
             origin_ns: None,
             newest_ns: 0,
             newest_host_ns: 0,
-            least_ns: [None; 2],
+            delays: [None; 2],
             last_least_ns: 0,
+            whole: None,
+            shared: false,
+            moved_ns: 0,
+            exchanged: None,
             window_host_ns: 0,
             reached_ns: 0,
             fresh: true,
             suspect: None,
+        }
+    }
+
+    /// A clock of the same kind that knows nothing.
+    pub fn anew(&self) -> Self {
+        Self {
+            shared: self.shared,
+            ..Self::new(self.config)
         }
     }
 
@@ -113,21 +188,80 @@ impl DeviceClock {
         (ns as f64 * self.config.speed) as i64
     }
 
-    fn least_delay_ns(&self) -> i64 {
-        let [now, before] = self.least_ns;
-        match (now, before) {
-            (Some(now), Some(before)) => now.min(before),
-            (now, before) => now.or(before).unwrap_or(self.last_least_ns),
+    /// Other sources' events stand beside the device's: its time follows the host's from here on.
+    pub fn share(&mut self) {
+        self.shared = true;
+    }
+
+    /// Takes note of what exchanges of times say.
+    pub fn exchanged(&mut self, exchanged: Exchanged) {
+        self.exchanged = Some(exchanged);
+    }
+
+    /// How it stands to the host's, once a record has been placed.
+    pub fn relation(&self) -> Option<Relation> {
+        if let Some(exchanged) = self.exchanged {
+            return Some(Relation {
+                offset_ns: exchanged.host_ns.saturating_sub(exchanged.device_ns),
+                uncertainty_ns: exchanged.uncertainty_ns,
+                drift_ppm: Some(exchanged.drift_ppm),
+                exchanged: true,
+            });
         }
+        let origin_ns = self.origin_ns?;
+        let most = self.delays.iter().flatten().map(|delays| delays.most_ns).max();
+        let drift_ppm = self.whole.and_then(|[(from_ns, from), (to_ns, to)]| {
+            (to_ns > from_ns).then(|| (to - from) as f64 / (to_ns - from_ns) as f64 * 1e6)
+        });
+        Some(Relation {
+            offset_ns: self
+                .host_start_ns
+                .saturating_sub(origin_ns)
+                .saturating_add(self.least_delay_ns()),
+            uncertainty_ns: most.map_or(0, |most| most.saturating_sub(self.least_delay_ns())),
+            drift_ppm,
+            exchanged: false,
+        })
+    }
+
+    fn least_delay_ns(&self) -> i64 {
+        let least = self.delays.iter().flatten().map(|delays| delays.least_ns).min();
+        least.unwrap_or(self.last_least_ns)
     }
 
     fn note_delay(&mut self, delay_ns: i64, host_ns: i64) {
         if host_ns.saturating_sub(self.window_host_ns) >= WINDOW_NS {
             self.last_least_ns = self.least_delay_ns();
-            self.least_ns = [None, self.least_ns[0]];
+            if let Some(delays) = self.delays[0] {
+                let now = (self.window_host_ns, delays.least_ns.saturating_add(self.moved_ns));
+                self.whole = Some([self.whole.map_or(now, |[first, _]| first), now]);
+            }
+            self.delays = [None, self.delays[0]];
             self.window_host_ns = host_ns;
         }
-        self.least_ns[0] = Some(self.least_ns[0].map_or(delay_ns, |least| least.min(delay_ns)));
+        let first = Delays {
+            least_ns: delay_ns,
+            most_ns: delay_ns,
+        };
+        self.delays[0] = Some(self.delays[0].map_or(first, |delays| delays.with(delay_ns)));
+    }
+
+    /// Moves the device's time towards the host's, after `passed_ns` of it.
+    fn follow(&mut self, device_ns: i64, time_ns: i64, passed_ns: i64) {
+        let error = match self.exchanged {
+            Some(exchanged) => self.run_ns(exchanged.host_ns_of(device_ns)).saturating_sub(time_ns),
+            None => self.least_delay_ns(),
+        };
+        let most = passed_ns.max(0) / SLEW;
+        let step = error.clamp(-most, most);
+        self.origin_ns = self.origin_ns.map(|origin| origin.saturating_sub(step));
+        for delays in self.delays.iter_mut().flatten() {
+            delays.least_ns = delays.least_ns.saturating_sub(step);
+            delays.most_ns = delays.most_ns.saturating_sub(step);
+        }
+        self.last_least_ns = self.last_least_ns.saturating_sub(step);
+        self.moved_ns = self.moved_ns.saturating_add(step);
+        self.newest_ns = self.newest_ns.saturating_add(step);
     }
 
     /// Places a record of device time `device_ns` that was seen at host time `host_ns`.
@@ -149,7 +283,11 @@ impl DeviceClock {
         if time < earliest.saturating_sub(tolerance) || time > expected.saturating_add(tolerance) {
             return self.implausible(device_ns, host_ns);
         }
+        let passed_ns = time.saturating_sub(self.newest_ns);
         self.take(time, host_ns);
+        if self.shared {
+            self.follow(device_ns, time, passed_ns);
+        }
         Placed::At(time)
     }
 
@@ -191,7 +329,8 @@ impl DeviceClock {
     fn anchor(&mut self, device_ns: i64, host_ns: i64) -> i64 {
         let time = self.run_ns(host_ns).max(self.reached_ns);
         self.origin_ns = Some(device_ns.saturating_sub(time));
-        self.least_ns = [None; 2];
+        self.delays = [None; 2];
+        (self.whole, self.moved_ns, self.exchanged) = (None, 0, None);
         self.window_host_ns = host_ns;
         self.take(time, host_ns);
         time
@@ -294,6 +433,59 @@ mod tests {
         for ms in 1..20_000 {
             assert_eq!(clock.place(ms * MS, host(20_000)), Placed::At(ms * MS));
         }
+    }
+
+    #[test]
+    fn a_shared_time_is_the_hosts_whatever_the_first_delay_and_the_drift() {
+        // The first record takes 40 ms to come, later ones from 1 ms on; the device runs 80 ppm slow for ten minutes.
+        let mut clock = clock(1.0, 50);
+        clock.share();
+        for step in 0..60_000i64 {
+            let host = START + 100 * MS + step * 10 * MS;
+            let delay = if step == 0 { 40 * MS } else { MS + step % 7 * MS };
+            let sent = host - delay;
+            let device = 5 * MS + ((sent - START) as f64 * (1.0 - 8e-5)) as i64;
+            let Placed::At(time) = clock.place(device, host) else {
+                panic!("step {step} is not placed")
+            };
+            let off = time - (sent - START);
+            assert!(off.abs() <= 40 * MS, "step {step}: {off} ns");
+            assert!(step < 1_000 || (-MS..=2 * MS).contains(&off), "step {step}: {off} ns");
+        }
+        let relation = clock.relation().unwrap();
+        assert!(
+            !relation.exchanged && (5 * MS..8 * MS).contains(&relation.uncertainty_ns),
+            "{relation:?}"
+        );
+        assert!((relation.drift_ppm.unwrap() - 80.0).abs() < 3.0, "{relation:?}");
+    }
+
+    #[test]
+    fn a_shared_time_is_that_of_the_exchanges_where_there_are_any() {
+        // Every record takes 30 ms: without an exchange nobody could tell.
+        let mut clock = clock(1.0, 50);
+        clock.share();
+        for step in 0..2_000i64 {
+            let sent = START + 100 * MS + step * 10 * MS;
+            let device = sent - START + 7 * MS;
+            assert!(matches!(clock.place(device, sent + 30 * MS), Placed::At(_)));
+            clock.exchanged(Exchanged {
+                device_ns: device,
+                host_ns: sent + 1_000,
+                uncertainty_ns: 2_000,
+                drift_ppm: 0.0,
+            });
+        }
+        let sent = START + 30_000 * MS;
+        let Placed::At(time) = clock.place(sent - START + 7 * MS, sent + 30 * MS) else {
+            panic!("it is placed")
+        };
+        assert!((time - (sent - START)).abs() <= 1_000, "{}", time - (sent - START));
+        let relation = clock.relation().unwrap();
+        assert_eq!(
+            (relation.offset_ns, relation.uncertainty_ns),
+            (START - 7 * MS + 1_000, 2_000)
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use super::super::{EventSink, Poll, SpikeEvent};
+use super::clock::Exchanged;
 use super::counters::add;
 use super::{ClockConfig, DeviceClock, Placed, UnitList, WireCounters};
 
@@ -52,6 +53,21 @@ impl Collector {
         &self.units
     }
 
+    /// The units, which a list that learns goes on with.
+    pub fn units_mut(&mut self) -> &mut UnitList {
+        &mut self.units
+    }
+
+    /// Begins anew, as if nothing had come yet but the connection.
+    pub fn begin_anew(&mut self) {
+        self.clock = self.clock.anew();
+        self.chunk.clear();
+        self.marked_host_ns = i64::MIN;
+        for counter in [&self.counters.spikes, &self.counters.unlisted, &self.counters.samples] {
+            counter.store(0, Relaxed);
+        }
+    }
+
     /// The counters.
     pub fn counters(&self) -> &Arc<WireCounters> {
         &self.counters
@@ -65,6 +81,16 @@ impl Collector {
     /// Lets the run's time 0 be host time `host_ns`.
     pub fn start(&mut self, host_ns: i64) {
         self.clock.start(host_ns);
+    }
+
+    /// Other sources' events stand beside the device's.
+    pub fn share_time(&mut self) {
+        self.clock.share();
+    }
+
+    /// Exchanges of times with the device say this of its clock.
+    pub fn exchanged(&mut self, exchanged: Exchanged) {
+        self.clock.exchanged(exchanged);
     }
 
     /// The device has been reached.
@@ -154,6 +180,9 @@ impl Collector {
         if now_ns >= self.marked_host_ns.saturating_add(MARKER_NS) {
             self.marked_host_ns = now_ns;
             let reached_ns = self.clock.reached(now_ns);
+            if let Some(relation) = self.clock.relation() {
+                self.counters.clock.store(&relation);
+            }
             sink.clock(reached_ns, now_ns);
             if Some(reached_ns) == self.clock.end_ns() {
                 return Poll::Finished;
@@ -166,9 +195,4 @@ impl Collector {
     pub fn end_ns(&self) -> Option<i64> {
         self.clock.end_ns()
     }
-}
-
-/// Whether a device was lost and not reached again yet, as its counters say.
-pub fn is_away(counters: &WireCounters) -> bool {
-    counters.disconnections.load(Relaxed) >= counters.connections.load(Relaxed)
 }

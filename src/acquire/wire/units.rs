@@ -18,6 +18,8 @@ pub struct UnitList {
     by_number: HashMap<u32, usize>,
     /// A channel's (sorted unit, index).
     channels: Vec<Vec<(u16, u32)>>,
+    /// Whether units that come up are listed from then on.
+    learns: bool,
 }
 
 /// `FIRST..LAST` of channels, or one channel.
@@ -41,11 +43,27 @@ fn expand(channels: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// A text in pieces, so that numbers in it are ordered as numbers.
+fn natural(text: &str) -> Vec<(u64, String)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number = rest[..digits].parse().unwrap_or(0);
+        rest = &rest[digits..];
+        let words = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        pieces.push((number, rest[..words].to_string()));
+        rest = &rest[words..];
+    }
+    pieces
+}
+
 impl UnitList {
-    /// Reads a list; `key` stands for it in errors, `source` for the source.
+    /// Reads a list; `key` stands for it in errors, `source` for the source. An empty list learns: it lists every unit that
+    /// comes up, until [`UnitList::learned`].
     ///
     /// # Errors
-    /// An entry of another form, a (channel, unit) or an id that is listed twice, an empty list, or more than 2¹⁶ units.
+    /// An entry of another form, a (channel, unit) or an id that is listed twice, or more than 2¹⁶ units.
     pub fn parse(source: &str, key: &str, entries: &[String]) -> Result<Self, SourceError> {
         let invalid = |problem: String| SourceError::Invalid {
             name: source.to_string(),
@@ -56,6 +74,7 @@ impl UnitList {
             by_name: HashMap::new(),
             by_number: HashMap::new(),
             channels: Vec::new(),
+            learns: entries.is_empty(),
         };
         let mut known_ids = HashSet::new();
         for entry in entries {
@@ -86,9 +105,6 @@ impl UnitList {
             if list.ids.len() > MAX_UNITS {
                 return Err(invalid(format!("{key} lists more than {MAX_UNITS} units")));
             }
-        }
-        if list.ids.is_empty() {
-            return Err(invalid(format!("{key} lists no unit")));
         }
         Ok(list)
     }
@@ -123,14 +139,54 @@ impl UnitList {
         &self.ids
     }
 
-    /// Index of a unit of the channel with this name. Does not allocate.
-    pub fn of_name(&self, channel: &str, unit: u16) -> Option<u32> {
-        self.find(self.by_name.get(channel), unit)
+    /// Index of a unit of the channel with this name. Does not allocate, unless the list learns.
+    pub fn of_name(&mut self, channel: &str, unit: u16) -> Option<u32> {
+        let found = self.find(self.by_name.get(channel), unit);
+        found.or_else(|| self.learn(channel, unit))
     }
 
-    /// Index of a unit of the channel with this number. Does not allocate.
-    pub fn of_number(&self, channel: u32, unit: u16) -> Option<u32> {
-        self.find(self.by_number.get(&channel), unit)
+    /// Index of a unit of the channel with this number. Does not allocate, unless the list learns.
+    pub fn of_number(&mut self, channel: u32, unit: u16) -> Option<u32> {
+        let found = self.find(self.by_number.get(&channel), unit);
+        found.or_else(|| {
+            self.learns
+                .then(|| channel.to_string())
+                .and_then(|name| self.learn(&name, unit))
+        })
+    }
+
+    fn learn(&mut self, channel: &str, unit: u16) -> Option<u32> {
+        if !self.learns || self.ids.len() >= MAX_UNITS {
+            return None;
+        }
+        self.add(channel, unit, format!("{channel}:{unit}"));
+        Some(self.ids.len() as u32 - 1)
+    }
+
+    /// Whether it lists what comes up.
+    pub fn learns(&self) -> bool {
+        self.learns
+    }
+
+    /// Learns no more. The units are now in the order of their channels; returns, for each, the index that it had.
+    pub fn learned(&mut self) -> Vec<u32> {
+        self.learns = false;
+        let mut order: Vec<u32> = (0..self.ids.len() as u32).collect();
+        order.sort_by_cached_key(|&index| natural(&self.ids[index as usize]));
+        let mut place = vec![0; order.len()];
+        (0..)
+            .zip(&order)
+            .for_each(|(new, &old): (u32, &u32)| place[old as usize] = new);
+        for (_, index) in self.channels.iter_mut().flatten() {
+            *index = place[*index as usize];
+        }
+        self.ids = order.iter().map(|&old| self.ids[old as usize].clone()).collect();
+        order
+    }
+
+    /// Puts `prefix` before every id.
+    pub fn prefix(&mut self, prefix: &str) {
+        self.ids.iter_mut().for_each(|id| id.insert_str(0, prefix));
     }
 
     /// The number that stands for every unit that is not listed: the pipeline knows none of it.
@@ -150,7 +206,7 @@ mod tests {
 
     #[test]
     fn entries_ids_and_ranges_are_read() {
-        let units = list(&["A-008..A-011:1", "A-010:2=neuron 7", "Electrode 1:0", "3..4:255"]).unwrap();
+        let mut units = list(&["A-008..A-011:1", "A-010:2=neuron 7", "Electrode 1:0", "3..4:255"]).unwrap();
         let ids = [
             "A-008:1",
             "A-009:1",
@@ -173,6 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_list_learns_what_comes_up_and_orders_it() {
+        let mut units = list(&[]).unwrap();
+        let came = [(12, 1), (2, 1), (2, 0), (12, 1), (2, 1)];
+        let indices: Vec<_> = came
+            .iter()
+            .map(|&(channel, unit)| units.of_number(channel, unit).unwrap())
+            .collect();
+        assert_eq!(indices, [0, 1, 2, 0, 1]);
+        assert_eq!(units.learned(), [2, 1, 0]);
+        assert_eq!(units.ids(), ["2:0", "2:1", "12:1"]);
+        assert_eq!(
+            (units.of_number(12, 1), units.of_number(2, 0), units.of_number(3, 0)),
+            (Some(2), Some(0), None)
+        );
+        units.prefix("b/");
+        assert_eq!(units.ids()[2], "b/12:1");
+    }
+
+    #[test]
     fn what_is_no_unit_is_refused_with_its_key() {
         for (entries, word) in [
             (&["A-010"][..], "neither CHANNEL:UNIT"),
@@ -185,7 +260,6 @@ mod tests {
             (&["1:1", "1..4:1"], "twice"),
             (&["1:1=x", "2:1=x"], "twice"),
             (&["0..4000000000:1"], "no range"),
-            (&[], "no unit"),
         ] {
             let error = list(entries).unwrap_err();
             assert!(error.contains(word) && error.contains("intan.units"), "{error}");
