@@ -60,7 +60,8 @@ typedef struct nh_prediction {
   uint16_t header_len;
   // What is to be known of this prediction, a bit each: 0 late, 1 spikes refused, 2 spikes too late for their bin, 3 units
   // unknown to the model, 4 too many spikes for the model, 5 the last prediction again, 6 mean rates, 7 not decoded, 8 the
-  // model failed, 9 an earlier one was lost, 10 the GPU failed, 11 units still being identified.
+  // model failed, 9 an earlier one was lost, 10 the GPU failed, 11 units still being identified, 12 samples lost, 13 samples too late,
+  // 14 a modality silent, 15 a device away, 16 spikes lost before the runtime, 17 a device's clock began anew.
   uint32_t flags;
   // 1: float32, ln(expected spikes in the bin).
   uint32_t dtype;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use firmware_bridge::{ClockReply, Device, PacketBuilder, SampleKind, SpikeRecord};
 
+use super::super::host_time::monotonic_ns;
 use super::super::wire::play::{play, Played};
 use super::super::wire::ticks::ns_to_ticks;
 use super::super::{EventSink, Pace, Source, SourceError, SpikeEvent};
@@ -75,7 +76,7 @@ impl BridgeEmulator {
         }
         let device = Device {
             id: 1,
-            boot: std::process::id(),
+            boot: boot_number(),
             tick_rate_hz: TICKS_HZ,
         };
         let mut output = Output {
@@ -98,6 +99,11 @@ impl BridgeEmulator {
         output.send();
         Ok(output.played)
     }
+}
+
+/// Another number at each start, and not 0.
+fn boot_number() -> u32 {
+    (monotonic_ns() / 1_000) as u32 | 1
 }
 
 impl Output<'_> {

@@ -22,7 +22,7 @@ pub struct SharedMemory {
     writer: Option<Writer<SharedRing>>,
     peer: Peer,
     looked_ns: i64,
-    /// Times that the other end had been opened when it was looked at last.
+    /// Times that the other end had been opened when its last packet came.
     opened: u64,
     buffer: Box<[u8]>,
 }
@@ -67,9 +67,7 @@ impl SharedMemory {
             return;
         }
         self.looked_ns = now_ns;
-        let opened = self.peer.opened();
-        // It has died, or has died and come back between two looks.
-        if !self.peer.is_alive() || opened != std::mem::replace(&mut self.opened, opened) {
+        if !self.peer.is_alive() {
             packets.gone(now_ns, collector);
         }
     }
@@ -84,6 +82,11 @@ impl SharedMemory {
     ) -> Taken {
         match self.reader.pop(&mut self.buffer) {
             Ok(Some(length)) => {
+                let opened = self.peer.opened();
+                if opened != std::mem::replace(&mut self.opened, opened) {
+                    // It has died and come back between two looks.
+                    packets.gone(now_ns, collector);
+                }
                 packets.take_bytes(&self.buffer[..length], now_ns, collector, sink);
             }
             Ok(None) => {

@@ -19,8 +19,10 @@ const FRESH_TOLERANCE_NS: i64 = 250_000_000;
 const AGREEING: u32 = 8;
 /// Most drift of a device's clock against the host's, as a share.
 const DRIFT: f64 = 1e-3;
-/// A shared time is moved by one in so many ns at most: 50 ms take 5 s.
+/// A shared time is moved by one in so many ns at most: 20 ms take 2 s.
 const SLEW: i64 = 100;
+/// Where exchanges say that it is off by more, ns of host time, it is set right at once.
+const STEP_NS: i64 = 20_000_000;
 
 /// How a device's clock is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -246,12 +248,16 @@ impl DeviceClock {
         self.delays[0] = Some(self.delays[0].map_or(first, |delays| delays.with(delay_ns)));
     }
 
+    /// How far a record's time is from what exchanges say, ns.
+    fn off_by_exchange(&self, device_ns: i64, time_ns: i64) -> Option<i64> {
+        let host_ns = self.exchanged?.host_ns_of(device_ns);
+        Some(self.run_ns(host_ns).saturating_sub(time_ns))
+    }
+
     /// Moves the device's time towards the host's, after `passed_ns` of it.
     fn follow(&mut self, device_ns: i64, time_ns: i64, passed_ns: i64) {
-        let error = match self.exchanged {
-            Some(exchanged) => self.run_ns(exchanged.host_ns_of(device_ns)).saturating_sub(time_ns),
-            None => self.least_delay_ns(),
-        };
+        let off = self.off_by_exchange(device_ns, time_ns);
+        let error = off.unwrap_or_else(|| self.least_delay_ns());
         let most = passed_ns.max(0) / SLEW;
         let step = error.clamp(-most, most);
         self.origin_ns = self.origin_ns.map(|origin| origin.saturating_sub(step));
@@ -271,6 +277,15 @@ impl DeviceClock {
             return Placed::At(self.anchor(device_ns, host_ns));
         };
         let time = device_ns.saturating_sub(origin);
+        let off = self.shared.then(|| self.off_by_exchange(device_ns, time)).flatten();
+        if let Some(off) = off.filter(|off| off.abs() > self.scaled(STEP_NS)) {
+            let time = time.saturating_add(off);
+            self.origin_ns = Some(device_ns.saturating_sub(time));
+            self.delays = [None; 2];
+            (self.whole, self.moved_ns) = (None, 0);
+            self.take(time, host_ns);
+            return Placed::Reset(time);
+        }
         let expected = here.saturating_sub(self.least_delay_ns());
         let drift = host_ns.saturating_sub(self.newest_host_ns).max(0) as f64 * self.config.speed * DRIFT;
         let tolerance = drift as i64 + self.scaled(if self.fresh { FRESH_TOLERANCE_NS } else { TOLERANCE_NS });
@@ -462,13 +477,18 @@ mod tests {
 
     #[test]
     fn a_shared_time_is_that_of_the_exchanges_where_there_are_any() {
-        // Every record takes 30 ms: without an exchange nobody could tell.
+        // Every record takes 30 ms, the first one 400: without an exchange nobody could tell.
         let mut clock = clock(1.0, 50);
         clock.share();
         for step in 0..2_000i64 {
             let sent = START + 100 * MS + step * 10 * MS;
             let device = sent - START + 7 * MS;
-            assert!(matches!(clock.place(device, sent + 30 * MS), Placed::At(_)));
+            let placed = clock.place(device, sent + if step == 0 { 400 * MS } else { 30 * MS });
+            match (step, placed) {
+                (1, Placed::Reset(time)) => assert_eq!(time, sent - START + 1_000),
+                (0 | 2.., Placed::At(_)) => {}
+                other => panic!("{other:?}"),
+            }
             clock.exchanged(Exchanged {
                 device_ns: device,
                 host_ns: sent + 1_000,

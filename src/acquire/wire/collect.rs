@@ -58,14 +58,14 @@ impl Collector {
         &mut self.units
     }
 
-    /// Begins anew, as if nothing had come yet but the connection.
+    /// Begins anew, as if nothing had come yet but the connection. What came counts as from before the run.
     pub fn begin_anew(&mut self) {
         self.clock = self.clock.anew();
         self.chunk.clear();
         self.marked_host_ns = i64::MIN;
-        for counter in [&self.counters.spikes, &self.counters.unlisted, &self.counters.samples] {
-            counter.store(0, Relaxed);
-        }
+        add(&self.counters.before_the_run, self.counters.spikes.swap(0, Relaxed));
+        self.counters.unlisted.store(0, Relaxed);
+        self.counters.samples.store(0, Relaxed);
     }
 
     /// The counters.

@@ -52,6 +52,8 @@ counters! {
     spikes: "spikes",
     /// Of the spikes: of units that the configuration does not list; the run counts them as unknown.
     unlisted: "of units that are not listed",
+    /// Spikes that had come before the run began; not handed on.
+    before_the_run: "spikes before the run",
     /// Times that the device was reached.
     connections: "connections",
     /// Times that it was lost.

@@ -2,9 +2,24 @@
 
 use std::sync::Arc;
 
-use super::super::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, WayBack};
+use super::super::host_time::monotonic_ns;
+use super::super::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, SpikeEvent, WayBack};
 use super::collect::Collector;
 use super::WireCounters;
+
+/// Pieces that may have waited for a run.
+const MOST_BEFORE: usize = 1 << 20;
+
+/// Takes events that are of no run.
+struct Nowhere;
+
+impl EventSink for Nowhere {
+    fn spikes(&mut self, _: &[SpikeEvent]) {}
+
+    fn sample(&mut self, _: usize, _: i64, _: &[f32]) {}
+
+    fn clock(&mut self, _: i64, _: i64) {}
+}
 
 /// What [`DeviceLink::take`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +86,19 @@ impl<L: DeviceLink> Device<L> {
         self
     }
 
+    /// What has waited until now is older than the run: taken for new, it would put the device's clock wrong.
+    fn leave_out_what_came_before(&mut self) {
+        let now_ns = monotonic_ns();
+        for _ in 0..MOST_BEFORE {
+            // A failure is told by the first poll.
+            let taken = self.link.take(now_ns, &mut self.collector, &mut Nowhere);
+            if taken != Ok(Taken::Something) {
+                break;
+            }
+        }
+        self.collector.begin_anew();
+    }
+
     fn failed(&self, problem: String) -> SourceError {
         let name = self.name.clone();
         SourceError::Failed { name, problem }
@@ -115,6 +143,7 @@ impl<L: DeviceLink> Source for Device<L> {
     }
 
     fn start(&mut self, host_ns: i64) {
+        self.leave_out_what_came_before();
         self.collector.start(host_ns);
     }
 
