@@ -2,6 +2,7 @@
 
 pub mod breaking;
 pub mod idle;
+pub mod mean_rates;
 pub mod pickler;
 pub mod recorded;
 pub mod subscriber;

@@ -16,8 +16,8 @@ use neurohorizon::acquire::bridge::{Bridge, BridgeConfig, Carrier};
 use neurohorizon::acquire::intan::{self, Intan, IntanConfig};
 use neurohorizon::acquire::wire::ClockConfig;
 use neurohorizon::acquire::Source;
-use neurohorizon::pipeline::predictor::{MeanRate, WindowShape};
-use neurohorizon::pipeline::{NullModel, Outcome, PublishConfig, Run, RunConfig};
+use neurohorizon::pipeline::Outcome;
+use rt_tests::mean_rates;
 use rt_tests::subscriber::free_endpoint;
 
 /// Spikes a second of each device.
@@ -28,7 +28,6 @@ const UNITS: u32 = 64;
 const TICK: Duration = Duration::from_millis(2);
 /// Spikes of a delivery.
 const PER_TICK: u64 = RATE * TICK.as_millis() as u64 / 1_000;
-const BIN_NS: i64 = 20_000_000;
 
 /// Sends everything of a device, and returns how many spikes that was.
 type Deliveries = Box<dyn FnOnce() -> u64 + Send>;
@@ -215,35 +214,10 @@ fn four_devices_at_a_quarter_million_spikes_a_second_lose_nothing() {
         Box::new(move |packet| device.writer.push(&[packet]).unwrap())
     });
     let sources = vec![intan, blackrock, by_udp, by_memory];
-    let ids: Vec<String> = sources.iter().flat_map(|source| source.unit_ids()).cloned().collect();
     let counters: Vec<_> = sources.iter().map(|source| source.wire_counters().unwrap()).collect();
-    let log_rates = vec![(RATE as f64 / f64::from(UNITS) * 0.02).ln(); ids.len()];
-    let shape = WindowShape {
-        bin_ns: BIN_NS,
-        history_ns: 5 * BIN_NS,
-        horizon_bins: 3,
-        max_spikes: 200_000,
-    };
-    let predictor = MeanRate::new(ids, shape, &log_rates, "the test").unwrap();
-    let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        ring_events: 1 << 18,
-        decode_core: None,
-        publish: PublishConfig {
-            endpoint: free_endpoint(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
-            wait_for_subscriber: Duration::ZERO,
-        },
-    };
-    let null = NullModel {
-        log_rates,
-        last_bin_ns: BIN_NS,
-    };
     let stop = Arc::<AtomicBool>::default();
-    let run = Run::start(&config, sources, Box::new(predictor), &null, stop.clone()).unwrap();
+    let rate_hz = RATE as f64 / f64::from(UNITS);
+    let run = mean_rates::start(sources, rate_hz, &free_endpoint(), Duration::ZERO, &stop);
     std::thread::sleep(Duration::from_millis(200));
     let idle = [cpu_s("source"), cpu_s("decode")];
     let begin = Instant::now();

@@ -8,17 +8,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::attribute_inputs::{arrays, print_inputs, GradientArgs};
-use super::eval::EvalArgs;
+use super::eval_options::LookedAtArgs;
 use super::eval_setup::{FileIdentity, Setup};
-use super::{print_json, progress_bar, CliError, ComputeArgs};
-use crate::data::Position;
+use super::{print_json, progress_bar, CliError};
 use crate::evaluate::attribution::{attribute, in_words, passes, Attribution, Contribution, Part};
 use crate::evaluate::input_attribution::InputAttribution;
 use crate::evaluate::metrics::{Bits, Resamples};
 use crate::evaluate::parts::{of_epochs, of_series, of_trials};
 use crate::evaluate::predictions::of_network;
 use crate::evaluate::report::render_attribution;
-use crate::train::config::Part as Stretch;
 use crate::train::state::write_whole;
 
 /// Say what each modality contributed to the predictions of a recording's future
@@ -36,35 +34,12 @@ use crate::train::state::write_whole;
                         neurohorizon attribute model.safetensors reach.npz --gradients --html inputs.html --npz inputs.npz"
 )]
 pub struct AttributeArgs {
-    /// Checkpoint of a network that sees other modalities
-    checkpoint: PathBuf,
-    /// Recording: .npz or .nwb
-    recording: PathBuf,
-    /// Which of the checkpoint's sessions the recording is of, where it knows several
-    #[arg(long)]
-    session: Option<String>,
-    /// Go on although units that are named like the checkpoint's do not fire like them
-    #[arg(long)]
-    trust_units: bool,
-    /// Compute the units' identities from this part of the recording, in place of looking them up
-    #[arg(long, value_name = "FROM..TO", conflicts_with = "session")]
-    identify: Option<Stretch>,
-    /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
-    #[arg(long, default_value = "0.8")]
-    from: Position,
-    /// End of the scored interval, in the same forms
-    #[arg(long, default_value = "1")]
-    to: Position,
+    #[command(flatten)]
+    looked_at: LookedAtArgs,
     /// Also in parts of the experiment: trials (by their condition), epochs (by their label), or the name of a series, whose
     /// thirds of the size of its mean over a horizon are told apart
     #[arg(long, value_name = "trials|epochs|SERIES")]
     by: Option<By>,
-    /// Resamples for the 95 % intervals; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    bootstrap: u32,
-    /// Seed of the bootstrap
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     #[command(flatten)]
     gradients: GradientArgs,
     /// Write every figure as arrays for numpy.load: delta, shapley [M] and delta_by_bin [M, T], delta_by_unit [M, N],
@@ -73,8 +48,6 @@ pub struct AttributeArgs {
     /// attention_by_source, attention_by_time [G], attention_by_unit [N, 2]; and the names along the axes
     #[arg(long, value_name = "FILE.npz")]
     npz: Option<PathBuf>,
-    #[command(flatten)]
-    compute: ComputeArgs,
     /// Also write a report with plots: one HTML file that needs no network
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -121,16 +94,7 @@ struct Report<'a> {
 
 /// Runs the subcommand.
 pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
-    let mut setup = Setup::new(&EvalArgs {
-        session: args.session.clone(),
-        trust_units: args.trust_units,
-        identify: args.identify,
-        from: args.from,
-        to: args.to,
-        seed: args.seed,
-        compute: args.compute.clone(),
-        ..EvalArgs::of(&args.checkpoint, &args.recording)
-    })?;
+    let mut setup = args.looked_at.setup()?;
     let Some(mut network) = setup.network.take() else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -150,7 +114,11 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
     let parts = parts(args.by.as_ref(), &setup)?;
     let bar = progress_bar(args.json, "windows");
     bar.set_length((passes(modalities.len()) * setup.observed.windows()) as u64);
-    let resamples = Resamples::new(setup.observed.windows(), args.bootstrap as usize, args.seed);
+    let resamples = Resamples::new(
+        setup.observed.windows(),
+        args.looked_at.bootstrap as usize,
+        args.looked_at.seed,
+    );
     // Once for the error that a wrong series is: every pass sees the same series.
     setup.inputs(&config, setup.spikes.as_spikes(), Vec::new())?;
     let attribution = attribute(&setup.observed, &modalities, &parts, &resamples, |shown| {
@@ -164,7 +132,7 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
     })?;
     bar.finish_and_clear();
     let inputs = args.gradients.attribute(&setup, &config, args.json, |count| {
-        Resamples::new(count, args.bootstrap as usize, args.seed)
+        Resamples::new(count, args.looked_at.bootstrap as usize, args.looked_at.seed)
     })?;
 
     let observed = &setup.observed;
@@ -190,7 +158,7 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
     if let Some(path) = &args.html {
         let facts = [
             ("recording", setup.recording_file.path.clone()),
-            ("checkpoint", args.checkpoint.display().to_string()),
+            ("checkpoint", args.looked_at.checkpoint.display().to_string()),
             (
                 "scored interval",
                 format!("{:.3} to {:.3} s", report.interval_s[0], report.interval_s[1]),

@@ -6,18 +6,16 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::eval::EvalArgs;
+use super::eval_options::LookedAtArgs;
 use super::eval_setup::{FileIdentity, Setup};
-use super::{print_json, progress_bar, CliError, ComputeArgs};
+use super::{print_json, progress_bar, CliError};
 use crate::data::arrays::{ArrayWriter, Elements};
-use crate::data::Position;
 use crate::evaluate::baseline::decoding::{add_decoders, BinnedBehaviour};
 use crate::evaluate::behaviour::{Decoded, Decodings, Explained, TargetReader};
 use crate::evaluate::decoding::{bin_ends, read_windows, ReadWindows};
 use crate::evaluate::metrics::Resamples;
 use crate::evaluate::report::{render_decoding, DecodedTask};
 use crate::model::config::ReadoutKind;
-use crate::train::config::Part;
 use crate::train::state::write_whole;
 
 /// Decode behaviour from a recording's spikes, and score it
@@ -33,25 +31,8 @@ use crate::train::state::write_whole;
                         neurohorizon decode model.safetensors reach.npz --export decoded.npz"
 )]
 pub struct DecodeArgs {
-    /// Checkpoint of a network with readouts
-    checkpoint: PathBuf,
-    /// Recording: .npz or .nwb
-    recording: PathBuf,
-    /// Which of the checkpoint's sessions the recording is of, where it knows several
-    #[arg(long)]
-    session: Option<String>,
-    /// Go on although units that are named like the checkpoint's do not fire like them
-    #[arg(long)]
-    trust_units: bool,
-    /// Compute the units' identities from this part of the recording, in place of looking them up
-    #[arg(long, value_name = "FROM..TO", conflicts_with = "session")]
-    identify: Option<Part>,
-    /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
-    #[arg(long, default_value = "0.8")]
-    from: Position,
-    /// End of the scored interval, in the same forms
-    #[arg(long, default_value = "1")]
-    to: Position,
+    #[command(flatten)]
+    looked_at: LookedAtArgs,
     /// Also decode numbers with a Wiener and a Kalman filter, fitted on the part before the interval
     #[arg(long)]
     baselines: bool,
@@ -61,14 +42,6 @@ pub struct DecodeArgs {
     /// Most bins by which the Kalman filter takes activity to lead behaviour; the best is chosen on the part before the interval
     #[arg(long, value_name = "BINS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(..=200))]
     kalman_delay: u16,
-    /// Resamples for the 95 % intervals; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    bootstrap: u32,
-    /// Seed of the bootstrap
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    #[command(flatten)]
-    compute: ComputeArgs,
     /// Write times_ns [n] and, of every readout, NAME_decoded and NAME_observed [n, steps, channels], NAME_times_s [steps] as
     /// arrays for numpy.load; of classes, probabilities and numbers of classes
     #[arg(long, value_name = "FILE.npz")]
@@ -115,16 +88,7 @@ struct Report<'a> {
 
 /// Runs the subcommand.
 pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
-    let mut setup = Setup::new(&EvalArgs {
-        session: args.session.clone(),
-        trust_units: args.trust_units,
-        identify: args.identify,
-        from: args.from,
-        to: args.to,
-        seed: args.seed,
-        compute: args.compute.clone(),
-        ..EvalArgs::of(&args.checkpoint, &args.recording)
-    })?;
+    let mut setup = args.looked_at.setup()?;
     let Some(mut network) = setup.network.take() else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -142,7 +106,7 @@ pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
     let windows = read_windows(network.as_mut(), inputs, &targets, &ends_ns, || bar.inc(1))?;
     bar.finish_and_clear();
 
-    let resamples = Resamples::new(ends_ns.len(), args.bootstrap as usize, args.seed);
+    let resamples = Resamples::new(ends_ns.len(), args.looked_at.bootstrap as usize, args.looked_at.seed);
     let mut present: Vec<Decodings> = windows
         .iter()
         .map(|window| window.row(window.readout.present()))
@@ -255,7 +219,7 @@ fn arrays(ends_ns: &[i64], windows: &[ReadWindows]) -> std::io::Result<Vec<u8>> 
 fn page(args: &DecodeArgs, setup: &Setup, ends_ns: &[i64], report: &Report<'_>, present: &[Decodings]) -> String {
     let facts = [
         ("recording", setup.recording_file.path.clone()),
-        ("checkpoint", args.checkpoint.display().to_string()),
+        ("checkpoint", args.looked_at.checkpoint.display().to_string()),
         (
             "scored interval",
             format!("{:.3} to {:.3} s", report.interval_s[0], report.interval_s[1]),

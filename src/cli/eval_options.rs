@@ -1,4 +1,5 @@
-//! Flags of `neurohorizon eval` that say what baselines are fitted on and which units are held out.
+//! Flags that several commands on a recording share, and those of `neurohorizon eval` that say what baselines are fitted on and
+//! which units are held out.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,8 +9,62 @@ use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::CliError;
+use super::eval::EvalArgs;
+use super::eval_setup::Setup;
+use super::{CliError, ComputeArgs};
 use crate::data::Position;
+use crate::train::config::Part;
+
+/// A checkpoint, a recording, and the part of it that is looked at, with intervals from a bootstrap.
+#[derive(Debug, Args)]
+pub struct LookedAtArgs {
+    /// Checkpoint of a trained network
+    pub checkpoint: PathBuf,
+    /// Recording: .npz or .nwb
+    pub recording: PathBuf,
+    /// Which of the checkpoint's sessions the recording is of, where it knows several
+    #[arg(long)]
+    pub session: Option<String>,
+    /// Go on although units that are named like the checkpoint's do not fire like them
+    #[arg(long)]
+    pub trust_units: bool,
+    /// Compute the units' identities from this part of the recording, in place of looking them up
+    #[arg(long, value_name = "FROM..TO", conflicts_with = "session")]
+    pub identify: Option<Part>,
+    /// Start of the scored interval, counted from the first spike: a fraction (0.8), a percentage (80%) or seconds (96s)
+    #[arg(long, default_value = "0.8")]
+    pub from: Position,
+    /// End of the scored interval, in the same forms
+    #[arg(long, default_value = "1")]
+    pub to: Position,
+    /// Resamples for the 95 % intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub bootstrap: u32,
+    /// Seed of the bootstrap
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+impl LookedAtArgs {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn setup(&self) -> Result<Setup, CliError> {
+        Setup::new(&EvalArgs {
+            session: self.session.clone(),
+            trust_units: self.trust_units,
+            identify: self.identify,
+            from: self.from,
+            to: self.to,
+            seed: self.seed,
+            compute: self.compute.clone(),
+            ..EvalArgs::of(&self.checkpoint, &self.recording)
+        })
+    }
+}
 
 /// What baselines are fitted on, and the windows of an evaluation without a checkpoint.
 #[derive(Debug, Args)]

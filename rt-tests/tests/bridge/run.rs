@@ -7,47 +7,13 @@ use std::time::{Duration, Instant};
 use firmware_bridge::{Device, PacketBuilder, SpikeRecord};
 use firmware_bridge_shm::{Link, Role, Sizes};
 use neurohorizon::acquire::bridge::Carrier;
-use neurohorizon::acquire::Source;
 use neurohorizon::pipeline::clock::monotonic_ns;
 use neurohorizon::pipeline::message::{flags, MessageHeader, HEADER_LEN};
-use neurohorizon::pipeline::predictor::{MeanRate, WindowShape};
-use neurohorizon::pipeline::{NullModel, Outcome, PublishConfig, Run, RunConfig};
+use neurohorizon::pipeline::Outcome;
+use rt_tests::mean_rates::{self, HORIZON_BINS};
 use rt_tests::subscriber::{free_endpoint, subscribe};
 
 use super::harness::{listening, MS, UNITS};
-
-const BIN_NS: i64 = 20 * MS;
-
-/// A run of a source with the mean-rate model.
-fn run(source: Box<dyn Source>, endpoint: &str, stop: &Arc<AtomicBool>) -> Run {
-    let ids = source.unit_ids().to_vec();
-    let log_rates = vec![-2.0; ids.len()];
-    let shape = WindowShape {
-        bin_ns: BIN_NS,
-        history_ns: 5 * BIN_NS,
-        horizon_bins: 3,
-        max_spikes: 10_000,
-    };
-    let predictor = MeanRate::new(ids, shape, &log_rates, "nowhere").unwrap();
-    let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        ring_events: 1 << 16,
-        decode_core: None,
-        publish: PublishConfig {
-            endpoint: endpoint.into(),
-            latest_endpoint: None,
-            high_water_mark: 10_000,
-            wait_for_subscriber: Duration::from_secs(10),
-        },
-    };
-    let null = NullModel {
-        log_rates,
-        last_bin_ns: BIN_NS,
-    };
-    Run::start(&config, vec![source], Box::new(predictor), &null, stop.clone()).unwrap()
-}
 
 /// A device's program that sends 20 spikes every 5 ms until it is told to stop, or dies; what came back, and how many were sent.
 fn device(name: &str, boot: u32, living: Duration) -> (u64, Vec<Vec<u8>>) {
@@ -91,7 +57,7 @@ fn predictions_go_back_and_a_death_is_flagged_until_the_device_is_there_again() 
     let (endpoint, stop) = (free_endpoint(), Arc::<AtomicBool>::default());
     // 4 s.
     let subscriber = subscribe(&endpoint, 199);
-    let run = run(Box::new(source), &endpoint, &stop);
+    let run = mean_rates::start(vec![Box::new(source)], 7.0, &endpoint, Duration::from_secs(10), &stop);
     let (first, back) = device(&name, 1, Duration::from_millis(1_500));
     let died_ns = monotonic_ns();
     std::thread::sleep(Duration::from_millis(700));
@@ -114,7 +80,7 @@ fn predictions_go_back_and_a_death_is_flagged_until_the_device_is_there_again() 
         let numbers: Vec<f32> = numbers
             .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
             .collect();
-        assert_eq!((&numbers, array.len()), (array, 3 * UNITS as usize));
+        assert_eq!((&numbers, array.len()), (array, HORIZON_BINS * UNITS as usize));
     }
     let report = counters.report();
     assert_eq!(
