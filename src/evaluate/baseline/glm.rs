@@ -17,8 +17,8 @@ use crate::model::traces::Traces;
 use crate::model::window::WindowShape;
 
 /// Weight decays of which the best is taken. The regression has a few thousand weights, and two minutes of recording tell
-/// little about each: without decay it learns accidents.
-pub const WEIGHT_DECAYS: [f32; 4] = [1.0, 0.3, 0.1, 0.0];
+/// little about each: without decay it learns accidents. From ten seconds only the strongest keep it near the means.
+pub const WEIGHT_DECAYS: [f32; 7] = [30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0];
 
 /// How a [`Glm`] is fitted.
 #[derive(Debug, Clone, PartialEq)]
