@@ -184,6 +184,7 @@ fn what_cannot_be_computed_is_said() {
     let short = Calibration {
         reference_s: 0.1,
         every_s: None,
+        in_step: false,
     };
     let refused = predictor.calibrate(&unknown, short).map(|_| ()).unwrap_err();
     assert!(refused.to_string().contains("0.1 s of activity"), "{refused}");
@@ -198,6 +199,7 @@ fn a_run_computes_them_while_it_predicts() {
     let wanted = Calibration {
         reference_s: 1.0,
         every_s: Some(0.5),
+        in_step: false,
     };
     let predictor = predictor.calibrate(&unknown, wanted).unwrap();
     let null = NullModel {

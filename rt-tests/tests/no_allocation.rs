@@ -389,6 +389,7 @@ fn identities_are_taken_in_without_allocating() {
     let wanted = Calibration {
         reference_s: 0.4,
         every_s: Some(0.2),
+        in_step: false,
     };
     let predictor = NetworkPredictor::new(&checkpoint, "test", &ids, &BuildOptions::default()).unwrap();
     let mut predictor = predictor.calibrate(&checkpoint, wanted).unwrap();

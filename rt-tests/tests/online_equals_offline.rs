@@ -55,16 +55,22 @@ fn recent_history_is_the_same_online_and_offline() {
     std::fs::write(&file, random.to_safetensors(Stored::F32).unwrap()).unwrap();
     let (file, recording) = (file.display().to_string(), recording.display().to_string());
 
-    let interval = ["--from", "0s", "--to", "12s"];
-    let offline = json(&[&["eval", &file, &recording, "--json"], &interval[..]].concat());
+    for interval in [["--from", "0s", "--to", "12s"], ["--from", "20s", "--to", "32s"]] {
+        same_windows(&file, &recording, &interval);
+    }
+}
+
+/// That a run of a part of a recording scores what `eval` does of the same part.
+fn same_windows(file: &str, recording: &str, interval: &[&str]) {
+    let offline = json(&[&["eval", file, recording, "--json"], interval].concat());
     let config = rt_tests::root().join("configs/replay.toml").display().to_string();
     let mut arguments = vec![
         "run",
         &config,
         "--checkpoint",
-        &file,
+        file,
         "--recording",
-        &recording,
+        recording,
         "--json",
         "--quiet",
     ];

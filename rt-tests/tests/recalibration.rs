@@ -198,6 +198,7 @@ fn live(checkpoint: &Checkpoint, recording: &Recording, every_s: Option<f64>) ->
     let wanted = Calibration {
         reference_s: 4.0,
         every_s,
+        in_step: false,
     };
     let predictor = predictor.calibrate(&unknown, wanted).unwrap();
     let null = NullModel {
@@ -341,6 +342,7 @@ fn two_hundred_units_are_calibrated_while_bins_close() {
     let wanted = Calibration {
         reference_s: 30.0,
         every_s: None,
+        in_step: false,
     };
     let predictor = predictor.calibrate(&unknown, wanted).unwrap();
     let null = NullModel {

@@ -135,6 +135,7 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
         mean_log_rates: fitted.mean_log_rates,
         means_from: fitted.means_from,
         notes: Vec::new(),
+        before: None,
     }])?;
     let model = build_predictor(&section, &LatentsOption::Off, checkpoint.as_ref(), &source)?;
     let outputs = fitted.decoders.into_iter().map(DecoderOutput::new);

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
-use super::run_source::{build_sources, population, BuiltSources};
+use super::run_source::{build_sources, end_ns, population, BuiltSources};
 use super::save_identities::IdentitySaver;
 use super::{CliError, Device, Weights};
 use crate::acquire::wire::WireCounters;
@@ -165,6 +165,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
         .as_ref()
         .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
     let source = build_sources(&file, bin_ns, conditions)?;
+    check_reference(&file, &source)?;
     let model = build_predictor(&file.model, &file.publish.latents, checkpoint.as_ref(), &source)?;
     let saver = match (&args.save_identities, checkpoint) {
         (None, _) => None,
@@ -181,7 +182,22 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
             ))
         }
     };
+    if let Some(saver) = &saver {
+        saver.check()?;
+    }
     run_to_the_end(&file, source, model, saver, (args.json, args.quiet))
+}
+
+/// Refuses a reference that is longer than the run: no identities would ever be computed.
+fn check_reference(file: &RunFile, source: &BuiltSources) -> Result<(), CliError> {
+    let length_s = source.length_ns().map(|ns| ns as f64 * 1e-9);
+    match (file.model.calibrate, length_s) {
+        (Some(calibrate), Some(length_s)) if calibrate.reference_s > length_s => Err(CliError::Config(format!(
+            "model.calibrate.reference_s (--calibrate) = {} is longer than the run, {length_s:.3} s: identities would never be computed",
+            calibrate.reference_s
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Runs a source through a model to its end or a signal, shows progress, and prints the summary.
@@ -207,9 +223,7 @@ pub(super) fn run_to_the_end(
     let (name, units) = (source.name(), source.unit_ids.len());
     let sources = source.sources;
     let start_ns = sources[0].start_ns();
-    // Known where all of them know it.
-    let ends: Option<Vec<i64>> = sources.iter().map(|source| source.end_ns()).collect();
-    let end_ns = ends.and_then(|ends| ends.into_iter().max());
+    let end_ns = end_ns(&sources);
     let mut watches: Vec<DeviceWatch> = sources
         .iter()
         .filter_map(|source| DeviceWatch::new(source.as_ref()))

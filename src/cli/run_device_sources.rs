@@ -69,6 +69,7 @@ impl Common<'_> {
                 source: Box::new(device),
                 mean_log_rates: vec![(rate * bin_s).ln(); units],
                 means_from,
+                before: None,
             });
         };
         eprintln!(
@@ -93,6 +94,7 @@ impl Common<'_> {
             mean_log_rates: learned.spikes.iter().map(log_rate).collect(),
             means_from: format!("{:.1} s before the run", learned.seconds),
             source: Box::new(device),
+            before: None,
         })
     }
 }

@@ -6,6 +6,7 @@ use super::latents_option::LatentsOption;
 use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
 use super::run_source::BuiltSources;
 use super::{CliError, Compute, Device};
+use crate::acquire::Pace;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::unidentified;
 use crate::model::{BuildError, BuildOptions, UnitMatch};
@@ -79,7 +80,9 @@ fn network(
     source: &BuiltSources,
 ) -> Result<BuiltPredictor, CliError> {
     let ids = &source.unit_ids[..];
-    let calibration = section.calibrate.map(calibration_wanted).transpose()?;
+    let in_step = source.sources.iter().all(|source| source.pace() == Pace::AsFast);
+    let calibration = section.calibrate.map(|section| calibration_wanted(section, in_step));
+    let calibration = calibration.transpose()?;
     let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
     let unidentified = match calibration {
         Some(_) => Some(unidentified(checkpoint, &source.name(), ids, &log_rates)?),
@@ -109,6 +112,10 @@ fn network(
         built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
     }
     let mut predictor = built?;
+    let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
+    if let Some(before) = &source.before {
+        predictor.go_through(&before.of_units(&matched.model_unit), before.until_ns);
+    }
     if let Some(wanted) = calibration {
         predictor = predictor.calibrate(checkpoint, wanted)?;
     }
@@ -121,7 +128,6 @@ fn network(
         predictor = predictor.with_output(Box::new(task));
     }
     compute.tell();
-    let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
     // A device's rates are not known before the run.
     if !section.trust_units && calibration.is_none() && !source.are_devices() {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
@@ -148,7 +154,7 @@ fn network(
     })
 }
 
-fn calibration_wanted(section: CalibrateSection) -> Result<Calibration, CliError> {
+fn calibration_wanted(section: CalibrateSection, in_step: bool) -> Result<Calibration, CliError> {
     let CalibrateSection { reference_s, every_s } = section;
     for (key, value) in [("reference_s", Some(reference_s)), ("every_s", every_s)] {
         if value.is_some_and(|seconds| !(0.1..=3600.0).contains(&seconds)) {
@@ -158,7 +164,11 @@ fn calibration_wanted(section: CalibrateSection) -> Result<Calibration, CliError
             )));
         }
     }
-    Ok(Calibration { reference_s, every_s })
+    Ok(Calibration {
+        reference_s,
+        every_s,
+        in_step,
+    })
 }
 
 fn mean_rate(section: &ModelSection, source: &BuiltSources) -> Result<BuiltPredictor, CliError> {

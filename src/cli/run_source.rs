@@ -9,8 +9,9 @@ use crate::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
 use crate::acquire::simulated::Simulated;
 use crate::acquire::{SampledSeries, Source};
-use crate::data::{Position, Recording};
+use crate::data::{Interval, Position, Recording};
 use crate::model::config::ConditionConfig;
+use crate::pipeline::network::Past;
 use crate::pipeline::predictor::mean_log_rates;
 
 /// A source, when its run begins, and each unit's mean rate before that.
@@ -23,6 +24,33 @@ pub struct BuiltSource {
     pub means_from: String,
     /// What reading the recording changed or left out.
     pub notes: Vec<String>,
+    /// What a recording has before the run's start.
+    pub before: Option<Before>,
+}
+
+/// What a recording has before the part of it that is replayed: recent history reaches back to it.
+pub struct Before {
+    spikes: RecordedSpikes,
+    observed: Vec<Interval>,
+    /// Start of the grid of bins, device ns.
+    origin_ns: i64,
+    /// Where the replay begins, device ns.
+    pub until_ns: i64,
+}
+
+impl Before {
+    /// The spikes of the units that the model knows, `model_unit` being each one's number among these.
+    pub fn of_units(&self, model_unit: &[Option<u32>]) -> Past {
+        let all = self.spikes.times_ns.iter().zip(self.spikes.units.iter());
+        let known = all.filter_map(|(&time_ns, &unit)| Some((time_ns, model_unit[unit as usize]?)));
+        let (times_ns, units) = known.take_while(|&(time_ns, _)| time_ns < self.until_ns).unzip();
+        Past {
+            times_ns,
+            units,
+            observed: self.observed.clone(),
+            origin_ns: self.origin_ns,
+        }
+    }
 }
 
 /// The sources of a run, and what is known of all their units together.
@@ -37,6 +65,8 @@ pub struct BuiltSources {
     pub means_from: String,
     /// What reading a recording changed or left out, and what is assumed.
     pub notes: Vec<String>,
+    /// What a recording has before the run's start; devices and simulations have nothing.
+    pub before: Option<Before>,
 }
 
 impl BuiltSources {
@@ -62,8 +92,11 @@ impl BuiltSources {
             mean_log_rates: Vec::new(),
             means_from: String::new(),
             notes: Vec::new(),
+            before: None,
         };
         for one in built {
+            // A recording stands alone.
+            all.before = one.before;
             all.sources.push(one.source);
             all.mean_log_rates.extend(one.mean_log_rates);
             if !all.means_from.contains(&one.means_from) {
@@ -81,10 +114,21 @@ impl BuiltSources {
         names.join(" + ")
     }
 
+    /// How long they run, ns of device time, where that is known beforehand.
+    pub fn length_ns(&self) -> Option<i64> {
+        Some(end_ns(&self.sources)? - self.sources.first()?.start_ns())
+    }
+
     /// Whether spikes come from devices, whose rates nobody knows before the run.
     pub fn are_devices(&self) -> bool {
         self.sources.iter().any(|source| source.wire_counters().is_some())
     }
+}
+
+/// Device time, ns, at which the last of the sources ends, where all of them know it.
+pub fn end_ns(sources: &[Box<dyn Source>]) -> Option<i64> {
+    let ends: Option<Vec<i64>> = sources.iter().map(|source| source.end_ns()).collect();
+    ends?.into_iter().max()
 }
 
 /// The sources that the configuration asks for.
@@ -174,12 +218,19 @@ pub fn build_replay(
         units: recording.spike_units.into(),
         unit_ids: recording.unit_ids.into(),
     };
+    let before = Before {
+        spikes: spikes.clone(),
+        observed: recording.intervals,
+        origin_ns: first_ns,
+        until_ns: start_ns,
+    };
     let source = Replay::new(&recording.name, spikes, start_ns, end_ns, section.speed.0, tick_ns)?;
     Ok(BuiltSource {
         source: Box::new(source.with_series(series)?),
         mean_log_rates,
         means_from,
         notes: recording.notes,
+        before: Some(before),
     })
 }
 
@@ -228,5 +279,6 @@ pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltS
         mean_log_rates,
         means_from,
         notes: Vec::new(),
+        before: None,
     })
 }

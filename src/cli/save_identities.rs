@@ -21,6 +21,22 @@ pub struct IdentitySaver {
 }
 
 impl IdentitySaver {
+    /// Checks, before the run, that the file can be written after it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn check(&self) -> Result<(), CliError> {
+        let trial = self.path.with_extension("trial");
+        let written = std::fs::File::create(&trial).and_then(|_| std::fs::remove_file(&trial));
+        written.map_err(|source| CliError::System {
+            what: format!(
+                "--save-identities {}: nothing can be written there",
+                self.path.display()
+            ),
+            source,
+        })
+    }
+
     /// Writes the checkpoint with this session's units and the identities computed last: the whole file, or none. Returns what
     /// to say of it.
     ///

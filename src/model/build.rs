@@ -164,7 +164,8 @@ pub struct UnitMatch {
 }
 
 impl UnitMatch {
-    /// Looks every id up in the checkpoint: with `session` as `session/id`, as checkpoints of several sessions have them.
+    /// Looks every id up in the checkpoint: with `session` as `session/id`, as checkpoints of several sessions have them, or as
+    /// it is where that is the checkpoint's only session.
     pub fn new(checkpoint: &Checkpoint, session_ids: &[String], session: Option<&str>) -> Result<Self, BuildError> {
         let rows_by_id: HashMap<&str, usize> = checkpoint
             .unit_ids
@@ -173,6 +174,8 @@ impl UnitMatch {
             .skip(1)
             .map(|(row, id)| (id.as_str(), row))
             .collect();
+        // Row 0 is no session.
+        let alone = checkpoint.session_ids.len() == 2 && checkpoint.session_ids.get(1).map(String::as_str) == session;
         let mut matched = UnitMatch {
             model_unit: Vec::with_capacity(session_ids.len()),
             rows: Vec::new(),
@@ -184,7 +187,9 @@ impl UnitMatch {
                 return Err(BuildError::DuplicateUnit(id.clone()));
             }
             let known_as = session.map_or(id.clone(), |session| format!("{session}/{id}"));
-            matched.model_unit.push(rows_by_id.get(known_as.as_str()).map(|&row| {
+            let row = rows_by_id.get(known_as.as_str());
+            let row = row.or_else(|| rows_by_id.get(id.as_str()).filter(|_| alone));
+            matched.model_unit.push(row.map(|&row| {
                 matched.rows.push(row);
                 matched.ids.push(id.clone());
                 (matched.rows.len() - 1) as u32

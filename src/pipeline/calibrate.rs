@@ -6,7 +6,8 @@
 //!                 takes them in ←ring─ identities
 //! ```
 //! What the decode thread does for it is bounded: it copies spikes into a ring, and once a calibration it writes the units'
-//! tables and what follows from them. It waits for nobody: where the ring is full, the spikes of that bin are left out of the
+//! tables and what follows from them. It waits for nobody (but where sources run as fast as they may: there it waits for the
+//! calibrator, so that each run of the same spikes is the same). Where the ring is full, the spikes of that bin are left out of the
 //! reference and counted, and the reference begins anew.
 //!
 //! The reference is always that of the last seconds: units that appear, vanish or drift have their new identities once it
@@ -14,7 +15,10 @@
 //! [`CalibrationControl::recalibrate`].
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,12 +38,16 @@ pub struct Calibration {
     pub reference_s: f64,
     /// Seconds from one calibration to the next; only the first without it.
     pub every_s: Option<f64>,
+    /// Whether the decode thread waits for the calibrator at every bin: where no time passes but that of the spikes, both have to
+    /// go through it together.
+    pub in_step: bool,
 }
 
 /// Spikes that may wait for the calibrator: those of some seconds at a million a second.
 const RING: usize = 1 << 20;
-/// How often the calibrator looks.
+/// How often the calibrator looks; and both, where they go in step.
 const LOOK: Duration = Duration::from_millis(20);
+const LOOK_IN_STEP: Duration = Duration::from_micros(20);
 /// Calibrations that may be on their way.
 const ON_THE_WAY: usize = 2;
 
@@ -66,6 +74,8 @@ pub struct CalibrationCounters {
     gaps: AtomicU64,
     longest_ns: AtomicU64,
     longest_take_ns: AtomicU64,
+    /// Closed bins that the calibrator has dealt with.
+    bins: AtomicU64,
 }
 
 /// The same, in figures.
@@ -129,11 +139,13 @@ pub struct CalibrationPort {
     used: HeapProd<Box<Identities>>,
     /// A gap that could not even be told of yet.
     gap: bool,
+    /// Closed bins told of, where they go in step.
+    told: Option<u64>,
     counters: Arc<CalibrationCounters>,
 }
 
 impl CalibrationPort {
-    /// Hands a closed bin's spikes over; allocates nothing and waits for nobody.
+    /// Hands a closed bin's spikes over; allocates nothing, and waits for nobody unless they go in step.
     pub fn bin_closed(&mut self, end_ns: i64, times_ns: &[i64], units: &[u32]) {
         // One place is kept for the mark of a gap.
         let fits = self.spikes.vacant_len() > times_ns.len() + 2;
@@ -148,6 +160,12 @@ impl CalibrationPort {
         let spikes = spikes.map(|(&time_ns, &unit)| Entry::Spike { time_ns, unit });
         self.spikes
             .push_iter(spikes.chain(std::iter::once(Entry::Closed { end_ns })));
+        if let Some(told) = &mut self.told {
+            *told += 1;
+            while self.counters.bins.load(Acquire) < *told && self.spikes.read_is_held() {
+                std::thread::sleep(LOOK_IN_STEP);
+            }
+        }
     }
 
     /// Gives the newest identities to `take`, if there are new ones.
@@ -219,6 +237,7 @@ pub fn calibration(
         identities: identities_out,
         used: used_in,
         gap: false,
+        told: wanted.in_step.then_some(0),
         counters: counters.clone(),
     };
     let calibrator = Calibrator {
@@ -259,11 +278,13 @@ impl Calibrator {
     /// # Errors
     /// A device that failed.
     pub fn run(mut self) -> Result<(), IdentityError> {
+        let every = if self.wanted.in_step { LOOK_IN_STEP } else { LOOK };
         while self.spikes.write_is_held() {
             self.look()?;
-            std::thread::sleep(LOOK);
+            std::thread::sleep(every);
         }
-        Ok(())
+        // What came last is not predicted with any more, but may be saved.
+        self.look()
     }
 
     /// Takes in what there is, and computes identities where it is time to.
@@ -308,6 +329,7 @@ impl Calibrator {
                     self.control.asked.store(false, Relaxed);
                     self.compute(from_ns, end_ns)?;
                 }
+                self.counters.bins.fetch_add(1, Release);
             }
         }
         Ok(())

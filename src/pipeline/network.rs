@@ -5,12 +5,13 @@ use kernels::{BackendError, Precision};
 use super::calibrate::{calibration, Calibration, CalibrationPort, Calibrator};
 use super::output::OutputSpec;
 use super::predictor::{BinSpikes, PredictError, Predictor};
+use crate::data::Interval;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::conditions::Tokens;
 use crate::model::config::ModelConfig;
 use crate::model::identity::IdentityError;
-use crate::model::traces::Traces;
-use crate::model::window::WindowShape;
+use crate::model::traces::{TraceReader, Traces};
+use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, BackendKind, BuildError, BuildOptions, Inference, UnitMatch};
 
 /// An output that is read from the network after its prediction.
@@ -52,6 +53,19 @@ struct Calibrated {
     /// Spikes of each unit so far, and bins: what is predicted until then.
     seen: Box<[u32]>,
     bins: u32,
+}
+
+/// What a recording has before the part that is replayed.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Times of the model's units' spikes, ns, ascending.
+    pub times_ns: Vec<i64>,
+    /// Their units, by number among the model's.
+    pub units: Vec<u32>,
+    /// When the units were observed, ascending.
+    pub observed: Vec<Interval>,
+    /// Start of the grid of bins, ns.
+    pub origin_ns: i64,
 }
 
 /// Predictions of silence before the first bin: a device runs the first as it is, records the second and repeats the third.
@@ -138,6 +152,19 @@ impl NetworkPredictor {
             bins: 0,
         });
         Ok(self)
+    }
+
+    /// Lets recent history go through what a recording has before `until_ns`, where the run begins: predictions are then those
+    /// that `eval` makes. Without it, recent history begins at the mean rates.
+    pub fn go_through(&mut self, past: &Past, until_ns: i64) {
+        if let Some(traces) = &mut self.traces {
+            let spikes = Spikes {
+                times_ns: &past.times_ns,
+                units: &past.units,
+            };
+            let mut reader = TraceReader::new(traces.clone(), past.origin_ns, self.shape.bin_ns, &past.observed);
+            *traces = reader.advance(spikes, until_ns).clone();
+        }
     }
 
     /// The network that predicts.
