@@ -375,6 +375,11 @@ pub trait Backend {
         let _ = key;
     }
 
+    /// Whether it repeats sequences as a whole, so that one cannot be cut short.
+    fn repeats(&self) -> bool {
+        false
+    }
+
     // ---- operations ----------------------------------------------------------------------------------------------
 
     /// `out[i, :] = table[rows[i], :]`.

@@ -38,6 +38,7 @@ pub fn start(
         start_ns: 0,
         grace_ns: 0,
         deadline_ns: None,
+        stuck_after_ns: None,
         ring_events: 1 << 18,
         decode_core: None,
         publish: PublishConfig {

@@ -194,6 +194,7 @@ fn the_pipeline_goes_on_and_says_so() {
         start_ns: 0,
         grace_ns: 0,
         deadline_ns: None,
+        stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
         publish: PublishConfig {

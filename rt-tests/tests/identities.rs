@@ -218,6 +218,7 @@ fn a_run_computes_them_while_it_predicts() {
         grace_ns: 0,
         // Whatever else the machine does, the bins must come.
         deadline_ns: Some(1_000 * MS),
+        stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
         publish: PublishConfig {

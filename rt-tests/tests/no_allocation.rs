@@ -201,6 +201,7 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         start_ns: 0,
         grace_ns: 0,
         deadline_ns: None,
+        stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
         publish: PublishConfig {

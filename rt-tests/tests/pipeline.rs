@@ -56,6 +56,7 @@ fn config(wait_for_subscriber: Duration) -> RunConfig {
         start_ns: 0,
         grace_ns: 0,
         deadline_ns: None,
+        stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
         publish: PublishConfig {
@@ -338,20 +339,34 @@ fn a_slow_model_gives_held_predictions_that_say_so_and_no_gap() {
     let summary = run.join();
     check_balance(&summary);
     assert_eq!((summary.bins.published, received.len()), (96, 96));
-    assert!(summary.bins.held >= 5 && summary.bins.missed_deadline >= 5, "{summary}");
-    for pair in received.windows(2) {
-        let (before, after) = (&pair[0], &pair[1]);
+    assert!(summary.bins.held >= 5 && summary.bins.stood_in >= 5, "{summary}");
+    assert!(summary.bins.superseded >= 5, "{summary}");
+    let mean = received[0].1[1];
+    let mut newest = 0.0;
+    for (before, after) in received.iter().zip(&received[1..]) {
         assert_eq!(after.0.sequence, before.0.sequence + 1);
-        if after.0.flags & flags::HELD != 0 {
-            assert_eq!(after.1, before.1);
-            assert_ne!(after.0.flags & flags::SKIPPED, 0);
+        assert_eq!(after.0.bin_index, before.0.bin_index + 1);
+        let (flags, first) = (after.0.flags, after.1[0]);
+        if flags & flags::STUCK != 0 {
+            // The slow prediction was not waited for.
+            assert_eq!(
+                flags & (flags::NEUTRAL | flags::SKIPPED),
+                flags::NEUTRAL | flags::SKIPPED
+            );
+            assert!(after.1.iter().all(|&rate| rate == mean));
+            continue;
         }
+        // The model numbers what it makes: what is held is the newest, even if it came too late to be published itself.
+        assert!(first >= newest, "{first} after {newest}");
+        if flags & flags::HELD != 0 {
+            assert_ne!(flags & flags::SKIPPED, 0);
+            assert!(first == newest || first % 10.0 == 0.0, "{first} after {newest}");
+        }
+        newest = first;
     }
-    // The slow prediction itself is late, and says so.
-    let slow = received
-        .iter()
-        .filter(|(header, _)| header.decode_end_ns - header.decode_start_ns > 3 * BIN);
-    slow.for_each(|(header, _)| assert_ne!(header.flags & flags::MISSED_DEADLINE, 0));
+    // Nobody waits longer than twice the deadline, and what a busy machine adds to it.
+    let waited = received.iter().filter(|(header, _)| header.flags & flags::STUCK != 0);
+    assert!(waited.count() >= 5);
 }
 
 #[test]

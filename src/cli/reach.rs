@@ -288,6 +288,7 @@ fn run_config(args: &ReachArgs) -> RunConfig {
         start_ns: 0,
         grace_ns: 0,
         deadline_ns: None,
+        stuck_after_ns: None,
         ring_events: RING_EVENTS,
         decode_core: None,
         publish: PublishConfig {

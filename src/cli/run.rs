@@ -358,6 +358,10 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
             .deadline_ms
             .map(|ms| ms_to_ns("pipeline.deadline_ms", ms, 0.1))
             .transpose()?,
+        stuck_after_ns: pipeline
+            .stuck_after_ms
+            .map(|ms| ms_to_ns("pipeline.stuck_after_ms", ms, 0.1))
+            .transpose()?,
         ring_events: pipeline.ring_events,
         decode_core: file.model.cores.as_ref().and_then(|cores| cores.first().copied()),
         publish: PublishConfig {

@@ -187,6 +187,8 @@ impl Default for CalibrateSection {
 pub struct PipelineSection {
     /// From a bin's close to its publication, ms; one bin width without it.
     pub deadline_ms: Option<f64>,
+    /// From a bin's close to the mean rates that are published where the decode thread is stuck, ms; twice the deadline without it.
+    pub stuck_after_ms: Option<f64>,
     /// How long a bin waits for late spikes, ms of device time.
     pub grace_ms: f64,
     /// Events that a source's ring holds.
@@ -197,6 +199,7 @@ impl Default for PipelineSection {
     fn default() -> Self {
         Self {
             deadline_ms: None,
+            stuck_after_ms: None,
             grace_ms: 0.0,
             ring_events: 65_536,
         }

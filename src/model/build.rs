@@ -266,6 +266,17 @@ pub trait Inference: Send {
         units: &[u32],
         log_rates: &mut [f32],
     ) -> Result<(), BackendError>;
+    /// See [`Network::shortens`].
+    fn shortens(&self) -> bool;
+    /// See [`Network::predict_within`].
+    fn predict_within(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        bins: &mut dyn FnMut() -> usize,
+        log_rates: &mut [f32],
+    ) -> Result<usize, BackendError>;
     /// See [`Network::set_conditions`].
     fn set_conditions(&mut self, conditions: &[Tokens]);
     /// See [`Network::identify`].
@@ -309,6 +320,19 @@ where
         log_rates: &mut [f32],
     ) -> Result<(), BackendError> {
         Network::predict(self, traces, times_s, units, log_rates)
+    }
+    fn shortens(&self) -> bool {
+        Network::shortens(self)
+    }
+    fn predict_within(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        bins: &mut dyn FnMut() -> usize,
+        log_rates: &mut [f32],
+    ) -> Result<usize, BackendError> {
+        Network::predict_within(self, traces, times_s, units, bins, log_rates)
     }
     fn set_conditions(&mut self, conditions: &[Tokens]) {
         Network::set_conditions(self, conditions);

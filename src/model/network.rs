@@ -164,6 +164,34 @@ impl<B: Backend> Network<B> {
         self.log_rates(log_rates)
     }
 
+    /// Whether [`predict_within`](Self::predict_within) can stop early: a backend that repeats a prediction as a whole cannot.
+    pub fn shortens(&self) -> bool {
+        !self.backend.repeats()
+    }
+
+    /// As [`predict`](Self::predict), but only the first bins: once the latents are there, `bins` says how many. Returns that
+    /// number, at most the plan's; `log_rates` `[T, N]` then holds so many rows. They are those of a whole prediction: no bin
+    /// depends on a later one.
+    pub fn predict_within(
+        &mut self,
+        traces: Option<&Traces>,
+        times_s: &[f64],
+        units: &[u32],
+        bins: &mut dyn FnMut() -> usize,
+        log_rates: &mut [f32],
+    ) -> Result<usize, BackendError> {
+        if let Some(traces) = traces {
+            self.set_traces(traces);
+        }
+        self.encode(times_s, units);
+        let bins = bins().min(self.plan.bins);
+        self.generate_first(bins);
+        let numbers = bins * self.plan.unit_rows.len();
+        let made = self.buffers.log_rates.row_block(0, numbers);
+        self.backend.download(made, &mut log_rates[..numbers])?;
+        Ok(bins)
+    }
+
     /// What the next windows show of other modalities, in the order of the configuration's `conditions`; nothing until it is
     /// called. Allocates nothing.
     pub fn set_conditions(&mut self, conditions: &[Tokens]) {
@@ -249,7 +277,14 @@ impl<B: Backend> Network<B> {
 
     /// Log rates of every bin, each fed with its own earlier predictions; after [`encode`](Self::encode).
     pub fn generate(&mut self) {
-        let bins = self.plan.bins;
+        self.generate_first(self.plan.bins);
+    }
+
+    /// The same of the first `bins` bins.
+    fn generate_first(&mut self, bins: usize) {
+        if bins == 0 {
+            return;
+        }
         if !self.weights.feedback.is_some() && self.config.causal {
             // Nothing is fed back, so that one pass gives what one by one would.
             return self.decode(Step {
@@ -258,7 +293,7 @@ impl<B: Backend> Network<B> {
                 emit_from: 0,
             });
         }
-        if self.generate_at_once() {
+        if self.generate_at_once(bins) {
             return;
         }
         for t in 0..bins {
@@ -279,7 +314,7 @@ impl<B: Backend> Network<B> {
     }
 
     /// The loop of [`generate`](Self::generate) as one operation, where the variant and the backend have it.
-    fn generate_at_once(&mut self) -> bool {
+    fn generate_at_once(&mut self, count: usize) -> bool {
         let Network {
             backend,
             config,
@@ -296,7 +331,7 @@ impl<B: Backend> Network<B> {
         let decoder = &weights.decoder;
         let local = config.decoder == Decoder::LocalPredictionMemory;
         let args = Generation {
-            queries: weights.bin_queries.row_block(0, plan.bins),
+            queries: weights.bin_queries.row_block(0, count),
             layer: &|index| decoder[index].generated(latents[index].view(), &session.memory_rotation, local),
             layers: decoder.len(),
             cross_heads: config.cross_heads,
@@ -310,9 +345,9 @@ impl<B: Backend> Network<B> {
                 hidden: &weights.head.hidden,
                 output: &weights.head.output,
             },
-            history: session.history.as_ref().map(|history| history.generated(plan.bins)),
+            history: session.history.as_ref().map(|history| history.generated(count)),
             limit: LOG_RATE_LIMIT,
-            log_rates: buffers.log_rates.view_mut(),
+            log_rates: buffers.log_rates.row_block_mut(0, count * plan.unit_rows.len()),
         };
         backend.generate(args)
     }

@@ -65,6 +65,15 @@ impl Predictor for WithBinOutputs {
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
         self.inner.predict(times_s, units, log_rates)
     }
+    fn predict_within(
+        &mut self,
+        times_s: &[f64],
+        units: &[u32],
+        bins: &mut dyn FnMut() -> usize,
+        log_rates: &mut [f32],
+    ) -> Result<usize, PredictError> {
+        self.inner.predict_within(times_s, units, bins, log_rates)
+    }
     fn outputs(&self) -> Vec<OutputSpec> {
         let added = self.outputs.iter().map(|output| output.spec());
         self.inner.outputs().into_iter().chain(added).collect()

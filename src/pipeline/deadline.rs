@@ -1,4 +1,22 @@
-//! The deadline of a bin, and what is published when it cannot be met.
+//! The deadline of a bin, and what is published when it cannot be met: the ladder, decided from what decoding has cost so far.
+//!
+//! ```text
+//! the whole horizon → its first bins → the last prediction, held → the mean rates
+//! ```
+//!
+//! Decoding has two parts: one that does not depend on the number of predicted bins, and so much a bin. Both are followed as
+//! high quantiles of what they have cost. A bin whose first part would not be done in time is held without being decoded; after
+//! the first part as many bins are predicted as there is time for. A deadline that has passed before decoding begins cannot be
+//! saved by doing less: then the whole horizon is predicted, and flagged as late.
+
+/// Time kept for the hand-over to the publish thread and its send, at most; otherwise a tenth of the budget.
+const MARGIN_NS: i64 = 500_000;
+/// Steps of a followed quantile, as shares of the difference: up where a cost was above it, down where it was below. They rest
+/// where one cost in sixteen is above.
+const UP: f64 = 0.3;
+const DOWN: f64 = 0.02;
+/// What is left of an estimate after a bin that was not decoded because of it: it may have been one slow moment.
+const FORGET: f64 = 0.8;
 
 /// The time that a bin has from its close to its publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,11 +25,12 @@ pub struct Deadline {
     pub budget_ns: Option<i64>,
 }
 
-/// What fills a prediction: the rungs of the ladder, best first.
+/// What fills a prediction: the rungs of the ladder, best first. How much of the horizon [`Rung::Decoded`] comes to is decided
+/// while it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
     /// The model's output for this bin.
-    Full,
+    Decoded,
     /// The last output of the model.
     Held,
     /// The mean rates.
@@ -24,35 +43,134 @@ impl Deadline {
         self.budget_ns.is_some_and(|budget| publish_ns - close_ns > budget)
     }
 
-    /// The rung for a bin. When the next bin has closed too (`behind`), decoding is late by a whole bin: this one is not
-    /// decoded, so that the newest can be in time.
-    pub fn rung(&self, behind: bool, have_last: bool) -> Rung {
-        match (self.budget_ns.is_some() && behind, have_last) {
-            (false, _) => Rung::Full,
+    /// Host time by which decoding has to be done; `None` where time means nothing or has run out.
+    fn done_by_ns(&self, close_ns: i64, now_ns: i64) -> Option<i64> {
+        let budget = self.budget_ns?;
+        let done_by = close_ns + budget - MARGIN_NS.min(budget / 10);
+        (now_ns < done_by).then_some(done_by)
+    }
+
+    /// The rung for a bin that closed at `close_ns`. When the next bin has closed too (`behind`), decoding is late by a whole bin:
+    /// this one is not decoded, so that the newest can be in time. Neither is one that would not be done in time.
+    pub fn rung(&self, costs: &mut Costs, (close_ns, now_ns): (i64, i64), behind: bool, have_last: bool) -> Rung {
+        let too_slow = self
+            .done_by_ns(close_ns, now_ns)
+            .is_some_and(|done_by| now_ns as f64 + costs.fixed_ns + costs.bin_ns > done_by as f64);
+        if too_slow {
+            costs.forget();
+        }
+        match (self.budget_ns.is_some() && behind || too_slow, have_last) {
+            (false, _) => Rung::Decoded,
             (true, true) => Rung::Held,
             (true, false) => Rung::Neutral,
         }
     }
+
+    /// How many of `all` bins there is time for at `now_ns`.
+    pub fn bins_in_time(&self, costs: &Costs, (close_ns, now_ns): (i64, i64), all: usize) -> usize {
+        match self.done_by_ns(close_ns, now_ns) {
+            Some(done_by) if costs.bin_ns > 0.0 => {
+                let bins = (done_by - now_ns) as f64 / costs.bin_ns;
+                all.min(bins as usize)
+            }
+            _ => all,
+        }
+    }
+}
+
+/// What decoding costs: high quantiles of what it has cost, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Costs {
+    /// Of what does not depend on the number of bins.
+    fixed_ns: f64,
+    /// Of each predicted bin.
+    bin_ns: f64,
+}
+
+impl Costs {
+    /// A bin was decoded: the first part in `fixed_ns`, then `bins` bins in `bins_ns`.
+    pub fn learn(&mut self, fixed_ns: i64, bins: usize, bins_ns: i64) {
+        follow(&mut self.fixed_ns, fixed_ns as f64);
+        if bins > 0 {
+            follow(&mut self.bin_ns, bins_ns as f64 / bins as f64);
+        }
+    }
+
+    /// A bin was not decoded, or not one of its bins was predicted.
+    pub fn forget(&mut self) {
+        self.fixed_ns *= FORGET;
+        self.bin_ns *= FORGET;
+    }
+}
+
+fn follow(quantile: &mut f64, cost: f64) {
+    let step = if cost > *quantile { UP } else { DOWN };
+    *quantile += step * (cost - *quantile);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MS: i64 = 1_000_000;
+    const DEADLINE: Deadline = Deadline {
+        budget_ns: Some(20 * MS),
+    };
+
+    fn costs(fixed_ms: i64, bin_ms: i64) -> Costs {
+        let mut costs = Costs::default();
+        (0..200).for_each(|_| costs.learn(fixed_ms * MS, 10, 10 * bin_ms * MS));
+        costs
+    }
+
     #[test]
     fn the_budget_runs_from_close_to_publication() {
-        let deadline = Deadline { budget_ns: Some(20) };
-        assert!(!deadline.is_missed(100, 120));
-        assert!(deadline.is_missed(100, 121));
+        assert!(!DEADLINE.is_missed(100, 100 + 20 * MS));
+        assert!(DEADLINE.is_missed(100, 101 + 20 * MS));
         assert!(!Deadline { budget_ns: None }.is_missed(100, i64::MAX));
     }
 
     #[test]
     fn who_is_behind_holds_and_who_has_nothing_to_hold_is_neutral() {
-        let deadline = Deadline { budget_ns: Some(20) };
-        assert_eq!(deadline.rung(false, false), Rung::Full);
-        assert_eq!(deadline.rung(true, true), Rung::Held);
-        assert_eq!(deadline.rung(true, false), Rung::Neutral);
-        assert_eq!(Deadline { budget_ns: None }.rung(true, true), Rung::Full);
+        let mut none = Costs::default();
+        let mut rung = |behind, have_last| DEADLINE.rung(&mut none, (0, 0), behind, have_last);
+        assert_eq!(rung(false, false), Rung::Decoded);
+        assert_eq!(rung(true, true), Rung::Held);
+        assert_eq!(rung(true, false), Rung::Neutral);
+        let timeless = Deadline { budget_ns: None };
+        assert_eq!(timeless.rung(&mut none, (0, 0), true, true), Rung::Decoded);
+        assert_eq!(timeless.bins_in_time(&costs(5, 5), (0, i64::MAX / 2), 12), 12);
+    }
+
+    #[test]
+    fn as_many_bins_are_predicted_as_there_is_time_for() {
+        // 20 ms, less a margin of half a ms: after 8 ms there is time for eleven bins of one ms.
+        let costs = costs(8, 1);
+        assert_eq!(DEADLINE.bins_in_time(&costs, (0, 8 * MS), 12), 11);
+        assert_eq!(DEADLINE.bins_in_time(&costs, (0, MS), 12), 12);
+        assert_eq!(DEADLINE.bins_in_time(&costs, (0, 19 * MS), 12), 0);
+        // What is late already is not cut short.
+        assert_eq!(DEADLINE.bins_in_time(&costs, (0, 21 * MS), 12), 12);
+    }
+
+    #[test]
+    fn a_bin_that_would_be_late_is_held_and_one_that_is_late_is_decoded() {
+        let mut slow = costs(15, 1);
+        assert_eq!(DEADLINE.rung(&mut slow, (0, 2 * MS), false, true), Rung::Decoded);
+        assert_eq!(DEADLINE.rung(&mut slow, (0, 5 * MS), false, true), Rung::Held);
+        assert_eq!(DEADLINE.rung(&mut slow, (0, 25 * MS), false, true), Rung::Decoded);
+    }
+
+    #[test]
+    fn one_slow_moment_is_forgotten_and_slowness_is_learned() {
+        let mut costs = costs(2, 1);
+        costs.learn(200 * MS, 10, 10 * MS);
+        let held = (0..100)
+            .take_while(|_| DEADLINE.rung(&mut costs, (0, 0), false, true) == Rung::Held)
+            .count();
+        assert!((1..10).contains(&held), "held {held} bins");
+        // A cost that is there in one bin of ten is what is expected.
+        (0..400).for_each(|i| costs.learn(if i % 10 == 0 { 16 * MS } else { 2 * MS }, 10, 10 * MS));
+        assert_eq!(DEADLINE.rung(&mut costs, (0, 9 * MS), false, true), Rung::Held);
     }
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use super::bin::{BinAssembler, ClosedBin, IngestTotals};
 use super::clock::{monotonic_ns, use_precise_timers, wait_for};
-use super::deadline::{Deadline, Rung};
+use super::deadline::{Costs, Deadline, Rung};
 use super::live::Live;
 use super::message::flags;
 use super::modalities::{Modalities, ModalityCounts};
 use super::output::{HeldOutputs, OutputSpec};
 use super::predictor::Predictor;
-use super::slot::{PredictionSlot, SlotFiller};
+use super::slot::{Announced, PredictionSlot, SlotFiller};
 use super::sources::SourceWatch;
 
 /// Sleep between looks for a free slot, where nothing runs by the clock.
@@ -31,6 +31,8 @@ pub(crate) struct DecodeCounts {
     pub bins: u64,
     pub without_history: u64,
     pub full: u64,
+    /// Of these, with the first bins of the horizon only.
+    pub shortened: u64,
     pub held: u64,
     pub neutral: u64,
     pub model_failed: u64,
@@ -64,6 +66,7 @@ pub(crate) struct Decoder {
     sources: SourceWatch,
     predictor: Box<dyn Predictor>,
     deadline: Deadline,
+    costs: Costs,
     slots: SlotFiller,
     live: Arc<Live>,
     /// T × N: the mean rates in every bin.
@@ -99,6 +102,7 @@ impl Decoder {
             sources,
             predictor,
             deadline,
+            costs: Costs::default(),
             slots,
             live,
             have_last: false,
@@ -112,6 +116,7 @@ impl Decoder {
     pub fn run(mut self) -> DecodeCounts {
         use_precise_timers();
         loop {
+            self.live.decode_alive_ns.store(monotonic_ns(), Relaxed);
             let mut taken = self.bins.ingest();
             let mut closed = false;
             loop {
@@ -172,8 +177,15 @@ impl Decoder {
         slot.counts.copy_from_slice(self.bins.counts());
         slot.early_counts.copy_from_slice(self.bins.early_counts());
         let behind = self.is_behind();
-        let mut bits = match self.deadline.rung(behind, self.have_last) {
-            Rung::Full => self.predict_full(bin, &mut slot),
+        slot.header.bins = self.predictor.horizon_bins() as u32;
+        self.slots.announce(Announced {
+            bin_index: bin.index,
+            bin_end_ns: bin.end_ns,
+            close_ns: bin.close_host_ns,
+        });
+        let times = (bin.close_host_ns, decode_start_ns);
+        let mut bits = match self.deadline.rung(&mut self.costs, times, behind, self.have_last) {
+            Rung::Decoded => self.decode(bin, &mut slot),
             Rung::Held => {
                 slot.log_rates.copy_from_slice(&self.last);
                 flags::HELD | flags::SKIPPED
@@ -191,6 +203,7 @@ impl Decoder {
         };
         *count += 1;
         self.counts.model_failed += u64::from(bits & flags::MODEL_FAILED != 0);
+        self.counts.shortened += u64::from(bits & flags::SHORTENED != 0);
         bits |= self.report_spikes(&mut slot) | self.sources.flags();
         slot.header.flags = bits;
         slot.header.bin_index = bin.index;
@@ -217,31 +230,73 @@ impl Decoder {
     }
 
     /// Runs the model; its failure, or a number that is not finite, makes the prediction neutral. Returns the flags.
-    fn predict_full(&mut self, bin: ClosedBin, slot: &mut PredictionSlot) -> u32 {
+    fn decode(&mut self, bin: ClosedBin, slot: &mut PredictionSlot) -> u32 {
         let (shown, silent) = self.modalities.shown(bin.end_ns);
         self.predictor.show(shown);
         let silent = if silent { flags::MODALITY_SILENT } else { 0 };
         let (times_s, units) = self.bins.window(bin.end_ns, &mut self.times_s);
-        let done = self.predictor.predict(times_s, units, &mut slot.log_rates);
+        let all = self.predictor.horizon_bins();
+        let (begin_ns, mut encoded_ns) = (monotonic_ns(), None);
+        let mut in_time = || {
+            let now_ns = monotonic_ns();
+            encoded_ns = Some(now_ns);
+            self.deadline
+                .bins_in_time(&self.costs, (bin.close_host_ns, now_ns), all)
+        };
+        let made = self
+            .predictor
+            .predict_within(times_s, units, &mut in_time, &mut slot.log_rates);
+        let end_ns = monotonic_ns();
         let failure = self.predictor.device_failure();
         if let Some(failure) = failure {
             self.live.device_failure.get_or_init(|| failure.to_string());
         }
-        if done.is_err() || slot.log_rates.iter().any(|rate| !rate.is_finite()) {
+        let on_standby = failure.is_some();
+        let (failed, made) = (made.is_err(), made.unwrap_or(0));
+        // What cannot stop early has no second part.
+        let encoded_ns = encoded_ns.unwrap_or(end_ns);
+        self.costs.learn(encoded_ns - begin_ns, made, end_ns - encoded_ns);
+        let units = self.neutral.len() / all;
+        let (done, rest) = slot.log_rates.split_at_mut(made * units);
+        let finite = done.iter().all(|rate| rate.is_finite());
+        if made == 0 && !failed {
+            // There was no time for a single bin.
+            self.costs.forget();
+            let (array, bits) = match self.have_last {
+                true => (&self.last, flags::HELD),
+                false => (&self.neutral, flags::NEUTRAL),
+            };
+            slot.log_rates.copy_from_slice(array);
+            return bits | flags::SKIPPED;
+        }
+        if failed || !finite {
             slot.log_rates.copy_from_slice(&self.neutral);
             return flags::NEUTRAL | flags::MODEL_FAILED;
         }
-        self.last.copy_from_slice(&slot.log_rates);
-        self.have_last = true;
         if self.predictor.calibrating() {
+            self.keep(&slot.log_rates);
             self.counts.calibrating += 1;
             return flags::NEUTRAL | flags::CALIBRATING;
         }
-        if failure.is_some() {
-            self.counts.on_standby += 1;
-            return flags::STANDBY | silent;
+        let mut bits = silent;
+        if made < all {
+            // Not published: what is held next time, and what the score has for these bins.
+            rest.copy_from_slice(&self.neutral[made * units..]);
+            slot.header.bins = made as u32;
+            bits |= flags::SHORTENED;
         }
-        silent
+        self.keep(&slot.log_rates);
+        if on_standby {
+            self.counts.on_standby += 1;
+            bits |= flags::STANDBY;
+        }
+        bits
+    }
+
+    /// Keeps a prediction to be held.
+    fn keep(&mut self, log_rates: &[f32]) {
+        self.last.copy_from_slice(log_rates);
+        self.have_last = true;
     }
 
     /// Writes the counts since the last prediction into the header and returns the flags they raise.

@@ -40,6 +40,8 @@ pub(crate) struct Live {
     state: AtomicU8,
     /// Host time at which the next bin is expected to close; 0: unknown.
     pub expected_close_ns: AtomicI64,
+    /// Host time at which the decode thread was last seen to go on.
+    pub decode_alive_ns: AtomicI64,
     /// Device time of the end of the bin that closed last, ns.
     pub device_ns: AtomicI64,
     pub clock_offset_ns: AtomicI64,

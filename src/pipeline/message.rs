@@ -26,6 +26,8 @@
 //! An output beside the prediction ([`super::output`]) has the same header: T and N are its rows and columns, the sequence is
 //! that of its topic, and the flags `held` and `neutral` speak of its own array, zeros being the neutral one.
 //!
+//! T is that of `hello`, or less where the flag `shortened` is raised.
+//!
 //! On the first endpoint a prediction is three frames (topic, header, array), on the latest-only one a single frame
 //! (header and array: ZeroMQ's CONFLATE takes no multipart messages).
 
@@ -91,9 +93,13 @@ pub mod flags {
     pub const SPIKES_LOST: u32 = 1 << 16;
     /// A device's clock began anew or jumped: its times before and after stand to one another as the host's do.
     pub const CLOCK_RESET: u32 = 1 << 17;
+    /// Only the first bins of the horizon were predicted, as many as there was time for: T is their number.
+    pub const SHORTENED: u32 = 1 << 19;
+    /// The decode thread had nothing for this bin long after its deadline: the mean rates stand in for it.
+    pub const STUCK: u32 = 1 << 20;
 
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 18] = [
+    pub const NAMES: [(&str, u32); 20] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -112,6 +118,8 @@ pub mod flags {
         ("source_away", SOURCE_AWAY),
         ("spikes_lost", SPIKES_LOST),
         ("clock_reset", CLOCK_RESET),
+        ("shortened", SHORTENED),
+        ("stuck", STUCK),
     ];
 }
 

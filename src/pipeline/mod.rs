@@ -42,6 +42,7 @@ mod socket;
 mod sources;
 mod stats;
 mod summary;
+mod watch;
 mod window;
 
 pub use bin::{BinAssembler, BinConfig, ClosedBin, IngestTotals};

@@ -258,13 +258,31 @@ impl Predictor for NetworkPredictor {
         self.calibration.as_mut()?.calibrator.take()
     }
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
+        let all = self.shape.bins;
+        self.predict_within(times_s, units, &mut || all, log_rates)?;
+        Ok(())
+    }
+    fn predict_within(
+        &mut self,
+        times_s: &[f64],
+        units: &[u32],
+        bins: &mut dyn FnMut() -> usize,
+        log_rates: &mut [f32],
+    ) -> Result<usize, PredictError> {
+        let all = self.shape.bins;
         if let Some(calibrated) = self.calibration.as_ref().filter(|calibrated| !calibrated.ready) {
             calibrated.mean_rates(log_rates);
-            return Ok(());
+            return Ok(all);
         }
         let traces = self.traces.as_ref();
-        let Err(error) = self.network.predict(traces, times_s, units, log_rates) else {
-            return Ok(());
+        let made = if self.network.shortens() {
+            self.network.predict_within(traces, times_s, units, bins, log_rates)
+        } else {
+            self.network.predict(traces, times_s, units, log_rates).map(|()| all)
+        };
+        let error = match made {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
         };
         // Once in a run at most: the text of what the device said is the only thing here that allocates.
         let Some(standby) = self.standby.take() else {
@@ -274,7 +292,8 @@ impl Predictor for NetworkPredictor {
         self.device_failure = Some((error.to_string(), failed));
         self.network
             .predict(traces, times_s, units, log_rates)
-            .map_err(|error| PredictError(error.to_string()))
+            .map_err(|error| PredictError(error.to_string()))?;
+        Ok(all)
     }
     fn outputs(&self) -> Vec<OutputSpec> {
         self.outputs.iter().map(|output| output.spec()).collect()

@@ -46,6 +46,22 @@ pub trait Predictor: Send {
     /// # Errors
     /// Where this window cannot be predicted; `log_rates` then holds nothing of use.
     fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError>;
+    /// As [`predict`](Self::predict), where the time may not be enough for all bins: once what does not depend on their number
+    /// is done, `bins` says how many there is time for, from 0 to T. Returns how many rows of `log_rates` were made, which are
+    /// those of a whole prediction. A predictor that cannot stop early asks nobody and makes all of them.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict).
+    fn predict_within(
+        &mut self,
+        times_s: &[f64],
+        units: &[u32],
+        _bins: &mut dyn FnMut() -> usize,
+        log_rates: &mut [f32],
+    ) -> Result<usize, PredictError> {
+        self.predict(times_s, units, log_rates)?;
+        Ok(self.horizon_bins())
+    }
     /// The arrays that are published beside each prediction, in order; asked once, before the run.
     fn outputs(&self) -> Vec<OutputSpec> {
         Vec::new()

@@ -13,13 +13,14 @@ use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::Deadline;
 use super::hello;
 use super::live::{Live, RunState};
-use super::message::{flags, PREDICTION_TOPIC};
+use super::message::{flags, MessageHeader, PREDICTION_TOPIC};
 use super::output::{OutputCounts, OutputSpec, OutputTopic, STAND_IN};
 use super::score::{OnlineScore, ScoreReport};
-use super::slot::{PredictionSlot, SlotEmptier};
+use super::slot::{Announced, PredictionSlot, SlotEmptier};
 use super::socket::{EveryEndpoint, LatestEndpoint, PublishError, Sent};
 use super::sources::{SourceView, WayBackCounts, WaysBack};
 use super::stats::Latency;
+use super::watch::Watch;
 
 /// Time between two `hello` messages and two updates of the live figures, ns.
 const HELLO_EVERY_NS: i64 = 1_000_000_000;
@@ -39,7 +40,47 @@ const FAULTS: u32 = flags::MISSED_DEADLINE
     | flags::PUBLICATION_LOST
     | flags::SAMPLES_LOST
     | flags::SOURCE_AWAY
-    | flags::SPIKES_LOST;
+    | flags::SPIKES_LOST
+    | flags::SHORTENED
+    | flags::STUCK;
+
+/// Flags that speak of the time since the last prediction: they go on to the next one where theirs is not published.
+const SINCE_THE_LAST: u32 = flags::SPIKES_REFUSED
+    | flags::SPIKES_LATE
+    | flags::SPIKES_UNKNOWN
+    | flags::SAMPLES_LOST
+    | flags::SAMPLES_LATE
+    | flags::SPIKES_LOST
+    | flags::CLOCK_RESET
+    | flags::PUBLICATION_LOST;
+
+/// What predictions that were not published had to say of the time since the last one.
+#[derive(Clone, Copy, Default)]
+struct Carried {
+    flags: u32,
+    spikes_in: u32,
+    spikes_refused: u32,
+    spikes_late: u32,
+    spikes_unknown: u32,
+}
+
+impl Carried {
+    fn add(&mut self, header: &MessageHeader) {
+        self.flags |= header.flags & SINCE_THE_LAST;
+        self.spikes_in = self.spikes_in.saturating_add(header.spikes_in);
+        self.spikes_refused = self.spikes_refused.saturating_add(header.spikes_refused);
+        self.spikes_late = self.spikes_late.saturating_add(header.spikes_late);
+        self.spikes_unknown = self.spikes_unknown.saturating_add(header.spikes_unknown);
+    }
+
+    fn give_to(self, header: &mut MessageHeader) {
+        header.flags |= self.flags;
+        header.spikes_in = header.spikes_in.saturating_add(self.spikes_in);
+        header.spikes_refused = header.spikes_refused.saturating_add(self.spikes_refused);
+        header.spikes_late = header.spikes_late.saturating_add(self.spikes_late);
+        header.spikes_unknown = header.spikes_unknown.saturating_add(self.spikes_unknown);
+    }
+}
 
 /// Where predictions go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +99,9 @@ pub struct PublishConfig {
 pub(crate) struct PublishCounts {
     pub published: u64,
     pub missed: u64,
+    /// Published for the decode thread, and predictions of it that came after that.
+    pub stood_in: u64,
+    pub superseded: u64,
     pub subscriber_overflows: u64,
     pub outputs: Vec<OutputCounts>,
     pub ways_back: Vec<WayBackCounts>,
@@ -89,6 +133,12 @@ pub(crate) struct Publisher {
     lost_before: bool,
     missed: u64,
     stand_ins: u64,
+    watch: Watch,
+    /// The mean rates in every bin, for bins that the decode thread is stuck in.
+    stand_in: Option<Box<PredictionSlot>>,
+    stood_in: u64,
+    superseded: u64,
+    carried: Carried,
     subscriber_overflows: u64,
     close_to_publish: Latency,
     decode: Latency,
@@ -113,7 +163,7 @@ impl Publisher {
         outputs: &[OutputSpec],
         (sources, ways_back): (Vec<SourceView>, WaysBack),
         (live, stop): (Arc<Live>, Arc<AtomicBool>),
-        deadline: Deadline,
+        (deadline, watch, stand_in): (Deadline, Watch, Box<PredictionSlot>),
         score: OnlineScore,
     ) -> Result<(Self, BoundEndpoints), PublishError> {
         let context = zmq::Context::new();
@@ -146,6 +196,11 @@ impl Publisher {
             lost_before: false,
             missed: 0,
             stand_ins: 0,
+            watch,
+            stand_in: Some(stand_in),
+            stood_in: 0,
+            superseded: 0,
+            carried: Carried::default(),
             subscriber_overflows: 0,
             close_to_publish: Latency::default(),
             decode: Latency::default(),
@@ -192,11 +247,21 @@ impl Publisher {
         use_precise_timers();
         loop {
             self.say_hello()?;
+            while let Some(bin) = slots.announced() {
+                self.watch.announced(bin);
+            }
             if let Some(mut slot) = slots.take() {
-                self.publish(&mut slot)?;
-                self.score
-                    .push(slot.header.bin_index, &slot.counts, &slot.early_counts, &slot.log_rates);
+                if self.watch.is_news(slot.header.bin_index) {
+                    self.publish(&mut slot)?;
+                    self.score
+                        .push(slot.header.bin_index, &slot.counts, &slot.early_counts, &slot.log_rates);
+                } else {
+                    self.carried.add(&slot.header);
+                    self.superseded += 1;
+                }
                 slots.give_back(slot);
+                self.tell();
+            } else if slots.decoder_lives() && self.stand_in_for_the_decoder()? {
                 self.tell();
             } else if slots.is_finished() {
                 break;
@@ -210,6 +275,8 @@ impl Publisher {
         Ok(PublishCounts {
             published: self.sequence,
             missed: self.missed,
+            stood_in: self.stood_in,
+            superseded: self.superseded,
             subscriber_overflows: self.subscriber_overflows,
             outputs: self.outputs.into_iter().map(|output| output.counts).collect(),
             ways_back: self.ways_back.into_counts(),
@@ -221,8 +288,44 @@ impl Publisher {
         })
     }
 
+    /// Publishes the mean rates for a bin that the decode thread is stuck in, where there is one.
+    fn stand_in_for_the_decoder(&mut self) -> Result<bool, PublishError> {
+        let now_ns = monotonic_ns();
+        let alive_ns = self.live.decode_alive_ns.load(Relaxed);
+        let Some(bin) = self.watch.overdue(now_ns, alive_ns) else {
+            return Ok(false);
+        };
+        // It is out of its place while it is published.
+        let Some(mut slot) = self.stand_in.take() else {
+            return Ok(false);
+        };
+        slot.header = MessageHeader {
+            flags: flags::NEUTRAL | flags::SKIPPED | flags::STUCK,
+            ..MessageHeader::new(
+                slot.header.model_hash,
+                slot.header.bins as usize,
+                slot.header.units as usize,
+            )
+        };
+        slot.header.bin_index = bin.bin_index;
+        slot.header.bin_end_ns = bin.bin_end_ns;
+        slot.header.ingest_ns = alive_ns;
+        (slot.header.decode_start_ns, slot.header.decode_end_ns) = (now_ns, now_ns);
+        slot.close_ns = bin.close_ns;
+        let published = self.publish(&mut slot);
+        self.stand_in = Some(slot);
+        self.stood_in += 1;
+        published.map(|()| true)
+    }
+
     fn publish(&mut self, slot: &mut PredictionSlot) -> Result<(), PublishError> {
+        self.watch.published(Announced {
+            bin_index: slot.header.bin_index,
+            bin_end_ns: slot.header.bin_end_ns,
+            close_ns: slot.close_ns,
+        });
         let header = &mut slot.header;
+        std::mem::take(&mut self.carried).give_to(header);
         let of_bin = header.flags;
         header.epoch = self.epoch;
         header.sequence = self.sequence;
@@ -235,7 +338,11 @@ impl Publisher {
             header.flags |= flags::MISSED_DEADLINE;
             self.missed += 1;
         }
-        let (head, array) = (bytemuck::bytes_of(header), bytemuck::cast_slice(&slot.log_rates));
+        let numbers = header.bins as usize * header.units as usize;
+        let (head, array) = (
+            bytemuck::bytes_of(header),
+            bytemuck::cast_slice(&slot.log_rates[..numbers]),
+        );
         let parts = [PREDICTION_TOPIC.as_bytes(), head, array];
         if self.send(&parts)? == Sent::SomeoneIsFull {
             self.every.send_to_those_with_room(&parts)?;
@@ -342,6 +449,8 @@ impl PublishCounts {
         Self {
             published,
             missed: 0,
+            stood_in: 0,
+            superseded: 0,
             subscriber_overflows: 0,
             outputs: Vec::new(),
             ways_back: Vec::new(),

@@ -17,16 +17,18 @@ use super::deadline::Deadline;
 use super::decode::{DecodeCounts, Decoder};
 use super::hello;
 use super::live::{Live, LiveSnapshot, RunState};
+use super::message::flags;
 use super::modalities::Modalities;
 use super::output::{self, OutputSpec};
 use super::predictor::Predictor;
 use super::publish::{BoundEndpoints, PublishConfig, PublishCounts, Publisher};
 use super::ring::{event_ring, EventWriter, RingCounters, WhenFull};
 use super::score::OnlineScore;
-use super::slot::prediction_slots;
+use super::slot::{prediction_slots, PredictionSlot};
 use super::socket::PublishError;
 use super::sources::{SourceView, SourceWatch, WaysBack};
 use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
+use super::watch::Watch;
 use crate::acquire::{Pace, Poll, Source};
 use crate::model::identity::IdentityError;
 
@@ -46,6 +48,8 @@ pub struct RunConfig {
     pub grace_ns: i64,
     /// From a bin's close to its publication, ns; `None`: one bin width of host time.
     pub deadline_ns: Option<i64>,
+    /// From a bin's close to the mean rates that are published where the decode thread is stuck, ns; `None`: twice the deadline.
+    pub stuck_after_ns: Option<i64>,
     /// Events that a source's ring holds.
     pub ring_events: usize,
     /// Core that the decode thread is pinned to, where the system allows it.
@@ -209,6 +213,23 @@ impl Run {
         let not_delivered = not_delivered.map(|(series, _)| series.to_string()).collect();
         let shape = (predictor.horizon_bins(), units);
         let (filler, emptier) = prediction_slots(SLOTS, predictor.model_hash(), shape, &outputs);
+        let mut stand_in = PredictionSlot::new(predictor.model_hash(), shape, &outputs);
+        for row in stand_in.log_rates.chunks_exact_mut(units) {
+            row.iter_mut()
+                .zip(&null.log_rates)
+                .for_each(|(to, &rate)| *to = rate as f32);
+        }
+        for output in &mut stand_in.outputs {
+            output.flags = flags::NEUTRAL;
+        }
+        let speed = match sources[0].pace() {
+            Pace::Clocked(speed) => speed,
+            Pace::AsFast => 1.0,
+        };
+        let patience_ns = deadline
+            .budget_ns
+            .map(|budget| config.stuck_after_ns.unwrap_or(2 * budget));
+        let watch = Watch::new(patience_ns, bin_ns, (bin_ns as f64 / speed) as i64);
         let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
         let hello = hello::fixed_part(predictor.as_ref(), &outputs, &modalities, null.last_bin_ns);
         let model = predictor.describe();
@@ -218,7 +239,7 @@ impl Run {
             &outputs,
             (views.clone(), ways_back),
             (live.clone(), stop.clone()),
-            deadline,
+            (deadline, watch, stand_in),
             score,
         )?;
         let calibrator = predictor.take_calibrator();
@@ -407,6 +428,7 @@ impl Run {
             without_history: decoded.without_history,
             without_slot: decoded.without_slot,
             full: decoded.full,
+            shortened: decoded.shortened,
             held: decoded.held,
             neutral: decoded.neutral,
             model_failed: decoded.model_failed,
@@ -414,6 +436,8 @@ impl Run {
             on_standby: decoded.on_standby,
             published: published.published,
             missed_deadline: published.missed,
+            stood_in: published.stood_in,
+            superseded: published.superseded,
             subscriber_overflows: published.subscriber_overflows,
         };
         RunSummary {

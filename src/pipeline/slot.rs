@@ -21,16 +21,43 @@ pub(crate) struct PredictionSlot {
     pub close_ns: i64,
 }
 
+impl PredictionSlot {
+    /// Room for `bins` × `units` predictions with these outputs beside them, which are zeros and neutral.
+    pub fn new(model_hash: u64, (bins, units): (usize, usize), outputs: &[OutputSpec]) -> Box<Self> {
+        Box::new(Self {
+            header: MessageHeader::new(model_hash, bins, units),
+            log_rates: vec![0.0; bins * units].into(),
+            outputs: outputs.iter().map(OutputSlot::new).collect(),
+            counts: vec![0; units].into(),
+            early_counts: vec![0; units].into(),
+            close_ns: 0,
+        })
+    }
+}
+
+/// A bin that is being decoded: what whoever waits for its prediction has to know where none comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Announced {
+    /// The bin that closed.
+    pub bin_index: i64,
+    /// Device time of its end, ns.
+    pub bin_end_ns: i64,
+    /// Host time at which it closed, ns.
+    pub close_ns: i64,
+}
+
 /// The decode thread's end: takes free slots, hands over filled ones.
 pub(crate) struct SlotFiller {
     free: HeapCons<Box<PredictionSlot>>,
     filled: HeapProd<Box<PredictionSlot>>,
+    announced: HeapProd<Announced>,
 }
 
 /// The publish thread's end: takes filled slots, gives them back.
 pub(crate) struct SlotEmptier {
     filled: HeapCons<Box<PredictionSlot>>,
     free: HeapProd<Box<PredictionSlot>>,
+    announced: HeapCons<Announced>,
 }
 
 /// `count` slots of `bins` × `units` predictions with these outputs beside them, and the two rings that they go round in.
@@ -42,24 +69,19 @@ pub(crate) fn prediction_slots(
 ) -> (SlotFiller, SlotEmptier) {
     let (mut free_in, free_out) = HeapRb::new(count).split();
     let (filled_in, filled_out) = HeapRb::new(count).split();
-    free_in.push_iter((0..count).map(|_| {
-        Box::new(PredictionSlot {
-            header: MessageHeader::new(model_hash, bins, units),
-            log_rates: vec![0.0; bins * units].into(),
-            outputs: outputs.iter().map(OutputSlot::new).collect(),
-            counts: vec![0; units].into(),
-            early_counts: vec![0; units].into(),
-            close_ns: 0,
-        })
-    }));
+    // One a slot, and that of the bin that waits for one.
+    let (announced_in, announced_out) = HeapRb::new(2 * count).split();
+    free_in.push_iter((0..count).map(|_| PredictionSlot::new(model_hash, (bins, units), outputs)));
     (
         SlotFiller {
             free: free_out,
             filled: filled_in,
+            announced: announced_in,
         },
         SlotEmptier {
             filled: filled_out,
             free: free_in,
+            announced: announced_out,
         },
     )
 }
@@ -68,6 +90,11 @@ impl SlotFiller {
     /// A free slot, if the publisher keeps up.
     pub fn take(&mut self) -> Option<Box<PredictionSlot>> {
         self.free.try_pop()
+    }
+
+    /// Says that a bin is being decoded. Where the publish thread does not look, it need not know.
+    pub fn announce(&mut self, bin: Announced) {
+        let _ = self.announced.try_push(bin);
     }
 
     /// Hands a filled slot over. There is a place for every slot.
@@ -86,6 +113,16 @@ impl SlotEmptier {
     /// The oldest filled slot.
     pub fn take(&mut self) -> Option<Box<PredictionSlot>> {
         self.filled.try_pop()
+    }
+
+    /// The next bin that is being decoded.
+    pub fn announced(&mut self) -> Option<Announced> {
+        self.announced.try_pop()
+    }
+
+    /// Whether the decode thread is there.
+    pub fn decoder_lives(&self) -> bool {
+        self.filled.write_is_held()
     }
 
     /// Gives a slot back. There is a place for every slot.

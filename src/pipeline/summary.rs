@@ -50,7 +50,7 @@ pub struct SpikeBalance {
 }
 
 /// What happened to every bin and prediction. `closed` is the sum of `without_history`, `without_slot`, `full`, `held`
-/// and `neutral`; `published` the sum of the last three.
+/// and `neutral`; `published` the sum of the last three, less those `superseded`, and those that `stood_in`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BinBalance {
     /// Bins that closed.
@@ -61,6 +61,8 @@ pub struct BinBalance {
     pub without_slot: u64,
     /// Predicted by the model.
     pub full: u64,
+    /// Of the full ones: with the first bins of the horizon only, as many as there was time for.
+    pub shortened: u64,
     /// Published with the last prediction.
     pub held: u64,
     /// Published with the mean rates.
@@ -75,6 +77,10 @@ pub struct BinBalance {
     pub published: u64,
     /// Published after the deadline.
     pub missed_deadline: u64,
+    /// Published with the mean rates because the decode thread was stuck.
+    pub stood_in: u64,
+    /// Predictions that came after the mean rates had stood in for them; not published.
+    pub superseded: u64,
     /// Times that a subscriber was found at its high-water mark. From then until it has caught up with half of it, it
     /// misses messages; the gap in its sequence says how many. The other subscribers miss none.
     pub subscriber_overflows: u64,
@@ -161,10 +167,10 @@ impl BinBalance {
         if self.closed != ended {
             problems.push(format!("{} bins closed, but {ended} accounted for", self.closed));
         }
-        if self.published != predicted {
+        if self.published + self.superseded != predicted + self.stood_in {
             problems.push(format!(
-                "{predicted} predictions made, but {} published",
-                self.published
+                "{predicted} predictions made and {} stood in, but {} published and {} superseded",
+                self.stood_in, self.published, self.superseded
             ));
         }
     }
@@ -252,12 +258,14 @@ impl fmt::Display for RunSummary {
         }
         writeln!(
             f,
-            "predictions  {} published: {} full, {} held, {} neutral; {} missed the deadline{}; a \
-             subscriber was full {} times; {} lost before",
+            "predictions  {} published: {} full ({} shortened), {} held, {} neutral, {} stood in for a stuck decode thread; {} \
+             missed the deadline{}; a subscriber was full {} times; {} lost before",
             bins.published,
             bins.full,
+            bins.shortened,
             bins.held,
             bins.neutral,
+            bins.stood_in,
             bins.missed_deadline,
             self.deadline_ms.map_or(String::new(), |ms| format!(" of {ms} ms")),
             bins.subscriber_overflows,

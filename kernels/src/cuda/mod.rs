@@ -216,6 +216,10 @@ impl<D: Driver> Backend for CudaBackend<D> {
         }
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
     fn set_rows(&mut self, rows: &mut CudaRows, values: &[u32]) {
         self.write_rows(rows, values);
     }
