@@ -170,8 +170,8 @@ impl<B: Backend> Network<B> {
     }
 
     /// As [`predict`](Self::predict), but only the first bins: once the latents are there, `bins` says how many. Returns that
-    /// number, at most the plan's; `log_rates` `[T, N]` then holds so many rows. They are those of a whole prediction: no bin
-    /// depends on a later one.
+    /// number, at most the plan's; `log_rates` `[T, N]` then holds so many rows. They are those of a whole prediction, since no bin
+    /// depends on a later one; without feedback to the last bit or two, as bins then go through their products together.
     pub fn predict_within(
         &mut self,
         traces: Option<&Traces>,
