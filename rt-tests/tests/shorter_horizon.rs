@@ -74,10 +74,13 @@ fn the_first_bins_of_a_horizon_are_those_of_the_whole() {
                 let made = made.unwrap();
                 assert_eq!(made, bins.min(BINS));
                 let (made, rest) = first.split_at(made * UNITS);
-                assert_eq!(
-                    made,
-                    &whole[..made.len()],
-                    "{decoder:?}, causal {causal}, {backend:?}, {bins} bins"
+                // Bins that go through a product together are rounded together: without feedback they do.
+                let together = decoder == Decoder::QueryAug(Feedback::None);
+                let close = |(a, b): (&f32, &f32)| a == b || together && (a - b).abs() <= 1e-6 * (1.0 + b.abs());
+                let same = made.iter().zip(&whole).all(close);
+                assert!(
+                    same,
+                    "{decoder:?}, causal {causal}, {backend:?}, {bins} bins: {made:?} {whole:?}"
                 );
                 assert!(
                     rest.iter().all(|rate| rate.is_nan()),
