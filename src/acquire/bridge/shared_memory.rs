@@ -14,7 +14,7 @@ use super::packets::Packets;
 /// Between two looks at whether the other program lives, which are system calls, ns.
 const LOOK_NS: i64 = 20_000_000;
 /// Sleep where the ring is empty: nobody wakes a reader of memory.
-const EMPTY_WAIT: Duration = Duration::from_micros(50);
+const EMPTY_WAIT: Duration = Duration::from_micros(100);
 
 /// The host's end of a link.
 pub struct SharedMemory {
