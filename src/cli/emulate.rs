@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::emulate_network_events::{emulate_network_events, NetworkEventsArgs};
 use super::run_config::{ReplaySection, SimulateSection, Speed};
 use super::run_device_sources::carrier;
 use super::run_devices::BridgeSection;
@@ -28,6 +29,7 @@ const GRID_NS: i64 = 1_000_000;
 ///
 /// To try a rig before there is one: what is written is what the system itself would write, on loopback unless asked for
 /// otherwise. `--rig FILE` writes a configuration that `neurohorizon run` reads it with, under the recording's unit ids.
+/// `network-events` is the way back, for `neurohorizon trigger`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  neurohorizon emulate intan --recording session.npz --rig rig.toml\n  \
@@ -44,6 +46,7 @@ enum System {
     Blackrock(BlackrockArgs),
     OpenEphys(OpenEphysArgs),
     Bridge(BridgeArgs),
+    NetworkEvents(NetworkEventsArgs),
 }
 
 /// What is played.
@@ -274,6 +277,7 @@ pub fn run(args: &EmulateArgs) -> Result<ExitCode, CliError> {
         System::Blackrock(args) => emulate_blackrock(args, &stop),
         System::OpenEphys(args) => emulate_open_ephys(args, &stop),
         System::Bridge(args) => emulate_bridge(args, &stop),
+        System::NetworkEvents(args) => emulate_network_events(args, &stop),
     }
 }
 

@@ -5,6 +5,8 @@ use thiserror::Error;
 use crate::acquire::simulate::archive::ArchiveError;
 use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
+use crate::actuate::line::LineError;
+use crate::actuate::trigger::TriggerError;
 use crate::data::DataError;
 use crate::evaluate::baseline::decoding::FitError;
 use crate::evaluate::conditions::SeriesError;
@@ -70,6 +72,12 @@ pub enum CliError {
     /// A run could not start.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A line cannot be used.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// A trigger cannot go on.
+    #[error(transparent)]
+    Trigger(#[from] TriggerError),
     /// The operating system refused something.
     #[error("{what}: {source}")]
     System {

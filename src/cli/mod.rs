@@ -16,6 +16,7 @@ mod compute;
 mod decode;
 pub mod demo;
 mod emulate;
+mod emulate_network_events;
 mod error;
 mod eval;
 mod eval_export;
@@ -42,6 +43,8 @@ mod signals;
 mod simulate;
 mod train;
 mod transfer;
+mod trigger;
+mod trigger_report;
 mod verify;
 
 use std::process::ExitCode;
@@ -74,6 +77,7 @@ enum Command {
     Calibrate(calibrate::CalibrateArgs),
     Transfer(transfer::TransferArgs),
     Simulate(simulate::SimulateArgs),
+    Trigger(trigger::TriggerArgs),
     Emulate(emulate::EmulateArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Transfer(args)) => transfer::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Trigger(args)) => trigger::run(&args),
         Some(Command::Emulate(args)) => emulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::CliError;
 
@@ -21,12 +21,25 @@ pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
     Ok((stop, impatient))
 }
 
+/// A flag that every signal sets that would otherwise end the program, a terminal's hanging up among them; none ends it at once.
+pub fn catch_every_end() -> Result<Arc<AtomicBool>, CliError> {
+    let (stop, _) = catch()?;
+    register(SIGHUP, &stop)?;
+    Ok(stop)
+}
+
 /// A flag that SIGUSR1 sets.
 pub fn catch_recalibrate() -> Result<Arc<AtomicBool>, CliError> {
     let asked = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGUSR1, asked.clone()).map_err(|source| CliError::System {
-        what: "SIGUSR1 cannot be caught".into(),
-        source,
-    })?;
+    register(SIGUSR1, &asked)?;
     Ok(asked)
+}
+
+fn register(signal: i32, flag: &Arc<AtomicBool>) -> Result<(), CliError> {
+    signal_hook::flag::register(signal, flag.clone())
+        .map(|_| ())
+        .map_err(|source| CliError::System {
+            what: "signals cannot be caught".into(),
+            source,
+        })
 }
