@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod collect;
 pub mod counters;
+mod delay;
 pub mod play;
 pub mod tcp;
 pub mod ticks;

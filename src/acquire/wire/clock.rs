@@ -5,6 +5,8 @@
 //! come late and never early, so the least delay of the last seconds tells the two clocks' drift from the delays of
 //! delivery, and the run's time is that of the host less that delay, less `lateness_ns`.
 
+use super::delay::LeastDelay;
+
 /// A window over which the least delay is taken, ns of host time; the last whole one counts too.
 const WINDOW_NS: i64 = 10_000_000_000;
 /// A time further than this from what the two clocks say is implausible, ns of host time.
@@ -55,9 +57,7 @@ pub struct DeviceClock {
     /// Run time of the newest record, and the host's when it came.
     newest_ns: i64,
     newest_host_ns: i64,
-    /// Least delay of this window and of the one before, and the last one known.
-    least_ns: [Option<i64>; 2],
-    last_least_ns: i64,
+    least: LeastDelay,
     window_host_ns: i64,
     reached_ns: i64,
     fresh: bool,
@@ -73,8 +73,7 @@ impl DeviceClock {
             origin_ns: None,
             newest_ns: 0,
             newest_host_ns: 0,
-            least_ns: [None; 2],
-            last_least_ns: 0,
+            least: LeastDelay::new(),
             window_host_ns: 0,
             reached_ns: 0,
             fresh: true,
@@ -113,21 +112,12 @@ impl DeviceClock {
         (ns as f64 * self.config.speed) as i64
     }
 
-    fn least_delay_ns(&self) -> i64 {
-        let [now, before] = self.least_ns;
-        match (now, before) {
-            (Some(now), Some(before)) => now.min(before),
-            (now, before) => now.or(before).unwrap_or(self.last_least_ns),
-        }
-    }
-
     fn note_delay(&mut self, delay_ns: i64, host_ns: i64) {
         if host_ns.saturating_sub(self.window_host_ns) >= WINDOW_NS {
-            self.last_least_ns = self.least_delay_ns();
-            self.least_ns = [None, self.least_ns[0]];
+            self.least.next_window();
             self.window_host_ns = host_ns;
         }
-        self.least_ns[0] = Some(self.least_ns[0].map_or(delay_ns, |least| least.min(delay_ns)));
+        self.least.note(delay_ns);
     }
 
     /// Places a record of device time `device_ns` that was seen at host time `host_ns`.
@@ -137,7 +127,7 @@ impl DeviceClock {
             return Placed::At(self.anchor(device_ns, host_ns));
         };
         let time = device_ns.saturating_sub(origin);
-        let expected = here.saturating_sub(self.least_delay_ns());
+        let expected = here.saturating_sub(self.least.get());
         let drift = host_ns.saturating_sub(self.newest_host_ns).max(0) as f64 * self.config.speed * DRIFT;
         let tolerance = drift as i64 + self.scaled(if self.fresh { FRESH_TOLERANCE_NS } else { TOLERANCE_NS });
         // What waited in a buffer goes on where the newest record left off, however long ago that was.
@@ -191,7 +181,7 @@ impl DeviceClock {
     fn anchor(&mut self, device_ns: i64, host_ns: i64) -> i64 {
         let time = self.run_ns(host_ns).max(self.reached_ns);
         self.origin_ns = Some(device_ns.saturating_sub(time));
-        self.least_ns = [None; 2];
+        self.least.restart();
         self.window_host_ns = host_ns;
         self.take(time, host_ns);
         time
@@ -199,7 +189,7 @@ impl DeviceClock {
 
     /// The run's time before which nothing will come, at host time `host_ns`; never goes back.
     pub fn reached(&mut self, host_ns: i64) -> i64 {
-        let run = self.run_ns(host_ns).saturating_sub(self.least_delay_ns());
+        let run = self.run_ns(host_ns).saturating_sub(self.least.get());
         let reached = run.saturating_sub(self.config.lateness_ns);
         self.reached_ns = self.reached_ns.max(reached).min(self.config.end_ns.unwrap_or(i64::MAX));
         self.reached_ns
@@ -270,6 +260,21 @@ mod tests {
         }
         assert_eq!(clock.place(7 * MS, host(5_007)), Placed::Reset(5_007 * MS));
         assert_eq!(clock.place(8 * MS, host(5_009)), Placed::At(5_008 * MS));
+    }
+
+    #[test]
+    fn records_with_times_ahead_of_the_others_do_not_take_the_clock_with_them() {
+        let mut clock = clock(1.0, 5);
+        for step in 0..20_000 {
+            let host = START + step * MS;
+            // Within a second of where they belong, and so taken for spikes.
+            if step % 2_000 == 1_999 {
+                assert!(matches!(clock.place((step + 900) * MS, host), Placed::At(_)));
+            }
+            let reached = clock.reached(host);
+            assert_eq!(clock.place(step * MS, host), Placed::At(step * MS));
+            assert!(reached <= step * MS, "step {step}: it would be late");
+        }
     }
 
     #[test]
