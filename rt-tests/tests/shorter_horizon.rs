@@ -132,9 +132,9 @@ impl Predictor for Slow {
         std::thread::sleep(Duration::from_millis(3));
         let bins = bins();
         let ms = if self.per_bin.load(Relaxed) { 6 } else { 1 };
-        for bin in 0..bins {
+        for (bin, log_rate) in log_rates[..bins].iter_mut().enumerate() {
             std::thread::sleep(Duration::from_millis(ms));
-            log_rates[bin] = bin as f32;
+            *log_rate = bin as f32;
         }
         Ok(bins)
     }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod collect;
 pub mod counters;
 pub mod datagrams;
+mod delay;
 pub mod device;
 pub mod learn;
 pub mod play;

@@ -9,6 +9,8 @@
 //! clock is then moved towards it, slowly, so that neither drift nor the delay of the very first record pulls them apart. What
 //! it is moved to is what exchanges of times say, or else a least delay of zero.
 
+use super::delay::LeastDelay;
+
 /// A window over which the least delay is taken, ns of host time; the last whole one counts too.
 const WINDOW_NS: i64 = 10_000_000_000;
 /// A time further than this from what the two clocks say is implausible, ns of host time.
@@ -80,22 +82,6 @@ pub struct Relation {
     pub exchanged: bool,
 }
 
-/// The least and the most delay of a window, ns.
-#[derive(Clone, Copy, Debug)]
-struct Delays {
-    least_ns: i64,
-    most_ns: i64,
-}
-
-impl Delays {
-    fn with(self, delay_ns: i64) -> Self {
-        Self {
-            least_ns: self.least_ns.min(delay_ns),
-            most_ns: self.most_ns.max(delay_ns),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
     device_ns: i64,
@@ -113,9 +99,9 @@ pub struct DeviceClock {
     /// Run time of the newest record, and the host's when it came.
     newest_ns: i64,
     newest_host_ns: i64,
-    /// Delays of this window and of the one before, and the last least one known.
-    delays: [Option<Delays>; 2],
-    last_least_ns: i64,
+    /// Delays, as if nothing had been moved; and the longest of this window and of the one before.
+    least: LeastDelay,
+    most_ns: [Option<i64>; 2],
     /// Host time and least delay of the first whole window and of the last one, as if nothing had been moved.
     whole: Option<[(i64, i64); 2]>,
     /// Whether other sources' events stand beside the device's.
@@ -138,8 +124,8 @@ impl DeviceClock {
             origin_ns: None,
             newest_ns: 0,
             newest_host_ns: 0,
-            delays: [None; 2],
-            last_least_ns: 0,
+            least: LeastDelay::new(),
+            most_ns: [None; 2],
             whole: None,
             shared: false,
             moved_ns: 0,
@@ -211,7 +197,7 @@ impl DeviceClock {
             });
         }
         let origin_ns = self.origin_ns?;
-        let most = self.delays.iter().flatten().map(|delays| delays.most_ns).max();
+        let most = self.most_ns.iter().flatten().max();
         let drift_ppm = self.whole.and_then(|[(from_ns, from), (to_ns, to)]| {
             (to_ns > from_ns).then(|| (to - from) as f64 / (to_ns - from_ns) as f64 * 1e6)
         });
@@ -220,32 +206,36 @@ impl DeviceClock {
                 .host_start_ns
                 .saturating_sub(origin_ns)
                 .saturating_add(self.least_delay_ns()),
-            uncertainty_ns: most.map_or(0, |most| most.saturating_sub(self.least_delay_ns())),
+            uncertainty_ns: most.map_or(0, |most| most.saturating_sub(self.least.get())),
             drift_ppm,
             exchanged: false,
         })
     }
 
     fn least_delay_ns(&self) -> i64 {
-        let least = self.delays.iter().flatten().map(|delays| delays.least_ns).min();
-        least.unwrap_or(self.last_least_ns)
+        self.least.get().saturating_sub(self.moved_ns)
     }
 
     fn note_delay(&mut self, delay_ns: i64, host_ns: i64) {
         if host_ns.saturating_sub(self.window_host_ns) >= WINDOW_NS {
-            self.last_least_ns = self.least_delay_ns();
-            if let Some(delays) = self.delays[0] {
-                let now = (self.window_host_ns, delays.least_ns.saturating_add(self.moved_ns));
+            if self.most_ns[0].is_some() {
+                let now = (self.window_host_ns, self.least.get());
                 self.whole = Some([self.whole.map_or(now, |[first, _]| first), now]);
             }
-            self.delays = [None, self.delays[0]];
+            self.least.next_window();
+            self.most_ns = [None, self.most_ns[0]];
             self.window_host_ns = host_ns;
         }
-        let first = Delays {
-            least_ns: delay_ns,
-            most_ns: delay_ns,
-        };
-        self.delays[0] = Some(self.delays[0].map_or(first, |delays| delays.with(delay_ns)));
+        let delay_ns = delay_ns.saturating_add(self.moved_ns);
+        self.least.note(delay_ns);
+        self.most_ns[0] = Some(self.most_ns[0].map_or(delay_ns, |most| most.max(delay_ns)));
+    }
+
+    /// Forgets the delays: the device's time has been fixed anew.
+    fn forget_delays(&mut self) {
+        self.least.restart();
+        self.most_ns = [None; 2];
+        (self.whole, self.moved_ns) = (None, 0);
     }
 
     /// How far a record's time is from what exchanges say, ns.
@@ -261,11 +251,6 @@ impl DeviceClock {
         let most = passed_ns.max(0) / SLEW;
         let step = error.clamp(-most, most);
         self.origin_ns = self.origin_ns.map(|origin| origin.saturating_sub(step));
-        for delays in self.delays.iter_mut().flatten() {
-            delays.least_ns = delays.least_ns.saturating_sub(step);
-            delays.most_ns = delays.most_ns.saturating_sub(step);
-        }
-        self.last_least_ns = self.last_least_ns.saturating_sub(step);
         self.moved_ns = self.moved_ns.saturating_add(step);
         self.newest_ns = self.newest_ns.saturating_add(step);
     }
@@ -281,8 +266,7 @@ impl DeviceClock {
         if let Some(off) = off.filter(|off| off.abs() > self.scaled(STEP_NS)) {
             let time = time.saturating_add(off);
             self.origin_ns = Some(device_ns.saturating_sub(time));
-            self.delays = [None; 2];
-            (self.whole, self.moved_ns) = (None, 0);
+            self.forget_delays();
             self.take(time, host_ns);
             return Placed::Reset(time);
         }
@@ -344,8 +328,8 @@ impl DeviceClock {
     fn anchor(&mut self, device_ns: i64, host_ns: i64) -> i64 {
         let time = self.run_ns(host_ns).max(self.reached_ns);
         self.origin_ns = Some(device_ns.saturating_sub(time));
-        self.delays = [None; 2];
-        (self.whole, self.moved_ns, self.exchanged) = (None, 0, None);
+        self.forget_delays();
+        self.exchanged = None;
         self.window_host_ns = host_ns;
         self.take(time, host_ns);
         time
@@ -424,6 +408,21 @@ mod tests {
         }
         assert_eq!(clock.place(7 * MS, host(5_007)), Placed::Reset(5_007 * MS));
         assert_eq!(clock.place(8 * MS, host(5_009)), Placed::At(5_008 * MS));
+    }
+
+    #[test]
+    fn records_with_times_ahead_of_the_others_do_not_take_the_clock_with_them() {
+        let mut clock = clock(1.0, 5);
+        for step in 0..20_000 {
+            let host = START + step * MS;
+            // Within a second of where they belong, and so taken for spikes.
+            if step % 2_000 == 1_999 {
+                assert!(matches!(clock.place((step + 900) * MS, host), Placed::At(_)));
+            }
+            let reached = clock.reached(host);
+            assert_eq!(clock.place(step * MS, host), Placed::At(step * MS));
+            assert!(reached <= step * MS, "step {step}: it would be late");
+        }
     }
 
     #[test]

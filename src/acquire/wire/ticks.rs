@@ -6,17 +6,32 @@
 pub struct WrapClock {
     last: Option<u32>,
     extended: i64,
+    /// The value before was far from the ones before it, and was not followed.
+    was_far: bool,
 }
+
+/// Steps longer than this are far.
+const FAR: u32 = 1 << 30;
 
 impl WrapClock {
     /// The counter's value without wraps; the first one is itself.
     pub fn extend(&mut self, ticks: u32) -> i64 {
-        self.extended = match self.last {
-            None => i64::from(ticks),
-            Some(last) => self.extended.wrapping_add(i64::from(ticks.wrapping_sub(last) as i32)),
+        let Some(last) = self.last else {
+            self.last = Some(ticks);
+            self.extended = i64::from(ticks);
+            return self.extended;
         };
-        self.last = Some(ticks);
-        self.extended
+        let step = ticks.wrapping_sub(last) as i32;
+        let extended = self.extended.wrapping_add(i64::from(step));
+        // A wrong value half the range away must not take those after it over a wrap that never was: only the second of
+        // two such values in a row is followed.
+        let far = step.unsigned_abs() > FAR;
+        if self.was_far || !far {
+            self.last = Some(ticks);
+            self.extended = extended;
+        }
+        self.was_far = far && !self.was_far;
+        extended
     }
 }
 
@@ -44,6 +59,28 @@ mod tests {
         // A record from before the wrap that comes after it.
         assert_eq!(clock.extend(0xFFFF_FFFF), 0xFFFF_FFFF);
         assert_eq!(clock.extend(6), 0x1_0000_0006);
+    }
+
+    #[test]
+    fn a_wrong_value_anywhere_in_the_range_is_over_with_itself() {
+        for bit in 0..32 {
+            let mut clock = WrapClock::default();
+            clock.extend(1_000);
+            clock.extend(1_001 ^ 1 << bit);
+            for ticks in 1_002..1_010 {
+                assert_eq!(clock.extend(ticks), i64::from(ticks), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_that_jumped_far_is_followed() {
+        let mut clock = WrapClock::default();
+        clock.extend(1_000);
+        for ticks in 0..10u32 {
+            assert_eq!(clock.extend(0x7000_0000 + ticks), 0x7000_0000 + i64::from(ticks));
+        }
+        assert_eq!(clock.extend(0xE000_0000), 0xE000_0000);
     }
 
     #[test]
