@@ -19,7 +19,11 @@ pub const REFUSED_FLAGS: u32 = flags::MISSED_DEADLINE
     | flags::SKIPPED
     | flags::MODEL_FAILED
     | flags::CALIBRATING
-    | flags::SAMPLES_LOST;
+    | flags::SAMPLES_LOST
+    | flags::SOURCE_AWAY
+    | flags::SPIKES_LOST
+    | flags::CLOCK_RESET
+    | flags::STUCK;
 /// Two reads of one clock on two cores may differ by so much, ns; a publication further ahead is by another clock.
 const CLOCK_SLACK_NS: i64 = 1_000_000;
 /// The window of the rate limit, ns.
