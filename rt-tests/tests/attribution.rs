@@ -4,11 +4,13 @@ use std::sync::atomic::AtomicBool;
 
 use neurohorizon::acquire::simulate::planted::{planted, BEHAVIOUR, GROUPS, STIMULUS};
 use neurohorizon::data::Position;
-use neurohorizon::evaluate::attribution::{attribute, Attribution};
-use neurohorizon::evaluate::conditions::conditions_of;
+use neurohorizon::evaluate::attribution::{attribute, Attribution, Modality};
+use neurohorizon::evaluate::conditions::{conditions_of, windows_shown};
 use neurohorizon::evaluate::forward::Inputs;
 use neurohorizon::evaluate::gradients::InputGradients;
-use neurohorizon::evaluate::input_attribution::{attribute_inputs, GradientOptions, InputAttribution};
+use neurohorizon::evaluate::input_attribution::{
+    attribute_inputs, GradientOptions, InputAttribution, LARGEST_RESIDUAL,
+};
 use neurohorizon::evaluate::metrics::Resamples;
 use neurohorizon::evaluate::parts::of_trials;
 use neurohorizon::evaluate::predictions::{of_network, Observed};
@@ -22,6 +24,8 @@ use neurohorizon::train::sampler::{Source, Span, TrainingSet};
 use neurohorizon::train::trainer::Trainer;
 
 const UNITS_A_GROUP: usize = 4;
+/// Bits per spike that a unit loses at most without a modality that does not drive it.
+const MOST_UNDRIVEN: f64 = 0.006;
 const TRAINED_S: f64 = 900.0;
 const WHOLE_S: f64 = 1500.0;
 
@@ -101,26 +105,37 @@ fn attributed() -> (Attribution, InputAttribution) {
     let interval = ((TRAINED_S * 1e9) as i64, (WHOLE_S * 1e9) as i64);
     let null = null.into_iter().map(f64::from).collect();
     let observed = Observed::new(spikes, shape, interval, shape.bins, null);
-    let names = [BEHAVIOUR, STIMULUS].map(String::from);
     let parts = of_trials(&recording.trials, &observed);
     let resamples = Resamples::new(observed.windows(), 400, 0);
     let config = checkpoint.config.clone();
     let inputs = || Inputs {
         spikes,
+        spike_tokens: true,
         traces: None,
         conditions: conditions_of(&config, &recording).unwrap(),
     };
+    let shown = windows_shown(&mut inputs().conditions, &observed);
+    let modalities: Vec<Modality> = [BEHAVIOUR, STIMULUS]
+        .iter()
+        .zip(shown)
+        .map(|(&name, windows_shown)| Modality {
+            name: name.to_owned(),
+            windows_shown,
+        })
+        .collect();
     let options = GradientOptions {
-        steps: 12,
+        steps: 8,
+        most_steps: 512,
         windows: 100,
         by_target: true,
     };
-    let mut gradients = InputGradients::new(&checkpoint, &matched.rows, 4096, options.steps).unwrap();
+    let mut gradients = InputGradients::new(&checkpoint, &matched.rows, 4096).unwrap();
     let resampled = |windows| Resamples::new(windows, 400, 0);
     let by_input = attribute_inputs(&mut gradients, &config, inputs(), &observed, &options, resampled, || ()).unwrap();
-    let by_modality = attribute(&observed, &names, &parts, &resamples, |shown| {
+    let by_modality = attribute(&observed, &modalities, &parts, &resamples, |shown| {
         let mut inputs = inputs();
-        inputs.conditions = inputs.conditions.showing(|number| shown[number]);
+        inputs.spike_tokens = shown.spike_tokens;
+        inputs.conditions = inputs.conditions.showing(|number| shown.modalities[number]);
         of_network(network.as_mut(), "network", inputs, &observed, |_, _| Ok(()))
     })
     .unwrap();
@@ -132,7 +147,19 @@ fn attributed() -> (Attribution, InputAttribution) {
 /// apart by what is lost without the modality, above); and what was shown last matters most, of a behaviour that wanders within
 /// 0.6 s and of an image that is shown until the next.
 fn gradients_find_it_too(inputs: &InputAttribution) {
-    println!("misses {}: {:?}", inputs.largest_residual, inputs.by_source);
+    println!("{}: {:?}", inputs.in_words(), inputs.by_source);
+    // Contributions to all units and to each of them add up.
+    assert!(
+        inputs.complete && inputs.residual <= LARGEST_RESIDUAL,
+        "{}",
+        inputs.in_words()
+    );
+    let together: f64 = inputs.by_source.iter().filter_map(|bits| bits.value).sum();
+    let gained = inputs.gained.value.unwrap();
+    assert!(
+        (together - gained).abs() <= LARGEST_RESIDUAL * gained.abs(),
+        "{together} of {gained}"
+    );
     for modality in 0..2 {
         let name = &inputs.sources[4 + modality];
         let (mut least_driven, mut most_other) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -175,6 +202,7 @@ fn the_planted_table_is_recovered() {
             if [modality, 2].contains(&group) {
                 least_driven = least_driven.min(low);
             } else {
+                assert!(delta.value.unwrap() <= MOST_UNDRIVEN, "{name}: {delta:?}");
                 most_other = most_other.max(high);
             }
         }
@@ -185,6 +213,12 @@ fn the_planted_table_is_recovered() {
             contribution.modality
         );
         assert_eq!(contribution.delta_by_part.len(), 8);
+        assert_eq!(contribution.verdict, "predictions gain from it");
+        assert!(
+            contribution.largest_difference > 0.1,
+            "{}",
+            contribution.largest_difference
+        );
     }
     // The behaviour goes on alike under each of the eight images.
     let by_image = &attribution.contributions[0].delta_by_part;

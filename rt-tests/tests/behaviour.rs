@@ -78,8 +78,8 @@ fn trained(text: &str, out: &Path) -> Result<(Outcome, Vec<Decoded>), TrainError
     Ok((outcome, last))
 }
 
-/// R² of nothing is 0, and the most frequent class is right as often as it is there.
-fn says_something(decoded: &[Decoded], of_classes: bool) {
+/// R² of nothing is 0. Returns what is said of the target.
+fn says_something_of_the_hand(decoded: &[Decoded]) -> &Decoded {
     let [hand, target] = decoded else {
         panic!("two readouts, not {decoded:?}")
     };
@@ -92,9 +92,8 @@ fn says_something(decoded: &[Decoded], of_classes: bool) {
         hand.r2.len() == 2 && hand.r2.iter().all(|r2| r2.value > 0.5),
         "{hand:?}"
     );
-    let (right, chance) = (target.score.unwrap().value, target.chance.unwrap());
-    // The hand rests most of the time, when nothing tells the target.
-    assert!(target.r2.is_empty() && (right > chance || !of_classes), "{target:?}");
+    assert!(target.r2.is_empty(), "{target:?}");
+    target
 }
 
 #[test]
@@ -107,7 +106,9 @@ fn behaviour_is_learned_beside_spikes_and_on_a_network_that_stays_as_it_is() {
     );
 
     let (_, decoded) = trained(&format!("{CONFIG}{READOUTS}"), &jointly).unwrap();
-    says_something(&decoded, true);
+    let target = says_something_of_the_hand(&decoded);
+    // The most frequent class is right as often as it is there; the hand rests most of the time, when nothing tells the target.
+    assert!(target.score.unwrap().value > target.chance.unwrap(), "{target:?}");
 
     let (outcome, decoded) = trained(CONFIG, &plain).unwrap();
     assert!(decoded.is_empty());
@@ -117,8 +118,8 @@ fn behaviour_is_learned_beside_spikes_and_on_a_network_that_stays_as_it_is() {
         &format!("[training]\nonly = \"readouts\"\nstart_from = {:?}", base.display()),
     );
     let (outcome, decoded) = trained(&on_top, &frozen).unwrap();
-    // Latents that were learned without it hold the hand's movement, and little of the target.
-    says_something(&decoded, false);
+    // Latents that were learned without it hold the hand's movement; of the target they need hold nothing.
+    says_something_of_the_hand(&decoded);
     let (before, after) = (
         Checkpoint::load(&base).unwrap(),
         Checkpoint::load(&outcome.checkpoint.unwrap()).unwrap(),

@@ -191,9 +191,17 @@ fn what_cannot_be_computed_is_said() {
 }
 
 #[test]
-fn a_run_computes_them_while_it_predicts() {
-    let config = config(IdentityScheme::Binned, true, Decoder::PredictionMemory);
-    let checkpoint = checkpoint(&config);
+fn a_run_computes_them_from_counts_while_it_predicts() {
+    computed_in_a_run(&config(IdentityScheme::Binned, true, Decoder::PredictionMemory));
+}
+
+#[test]
+fn a_run_computes_them_from_spike_times_while_it_predicts() {
+    computed_in_a_run(&config(IdentityScheme::Events, false, Decoder::PredictionMemory));
+}
+
+fn computed_in_a_run(config: &ModelConfig) {
+    let checkpoint = checkpoint(config);
     let unknown = unidentified(&checkpoint, "new", &ids(), &[-3.0; UNITS]).unwrap();
     let predictor = NetworkPredictor::new(&unknown, "test", &ids(), &BuildOptions::default()).unwrap();
     let wanted = Calibration {

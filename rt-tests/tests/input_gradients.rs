@@ -1,6 +1,7 @@
 //! Integrated gradients: contributions add up to what the inputs change, and what says nothing contributes nothing.
 
 use neurohorizon::evaluate::gradients::{GradientWindow, InputGradients, WindowGradients};
+use neurohorizon::evaluate::quadrature::nodes;
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::conditions::Tokens;
 use neurohorizon::model::config::{Decoder, Feedback, ModelConfig};
@@ -13,7 +14,7 @@ const SPIKING: [u32; 5] = [0, 2, 0, 1, 2];
 const COUNTS: [f32; 9] = [1.0, 0.0, 2.0, 0.0, 1.0, 1.0, 3.0, 0.0, 0.0];
 
 fn attributed(config: &ModelConfig, spikes: usize, nothing_shown: bool, unit: Option<usize>) -> WindowGradients {
-    attributed_in(config, spikes, nothing_shown, unit, 400)
+    attributed_in(config, spikes, nothing_shown, unit, 64)
 }
 
 fn attributed_in(
@@ -24,7 +25,7 @@ fn attributed_in(
     steps: usize,
 ) -> WindowGradients {
     let checkpoint = Checkpoint::random(config, UNITS, 6);
-    let mut gradients = InputGradients::new(&checkpoint, &[1, 2, 3], 8, steps).unwrap();
+    let mut gradients = InputGradients::new(&checkpoint, &[1, 2, 3], 8).unwrap();
     let traces = config.history.as_ref().map(|path| {
         let mut traces = Traces::of_path(path, 0.02, &[-2.0; UNITS]);
         traces.push_bin([2.0, 0.0, 1.0].into_iter());
@@ -45,10 +46,10 @@ fn attributed_in(
         conditions: &shown,
         counts: &COUNTS,
     };
-    gradients.window(&window, unit).unwrap()
+    gradients.window(&window, unit, &nodes(steps)).unwrap()
 }
 
-/// FP32 sums, and 400 steps.
+/// FP32 sums, and 64 steps.
 fn adds_up(found: &WindowGradients) {
     let gained = found.ends_of_path[0] - found.ends_of_path[1];
     println!("{} of {gained}", found.residual());
@@ -127,9 +128,10 @@ fn what_is_not_shown_contributes_nothing() {
 }
 
 #[test]
-fn what_is_missed_shrinks_with_the_square_of_the_steps() {
+fn few_steps_miss_little() {
     let config = whole(Decoder::QueryAug(Feedback::None));
-    let missed = [100, 200, 400].map(|steps| attributed_in(&config, 5, false, None, steps).residual().abs());
+    let missed = [2, 8, 32].map(|steps| attributed_in(&config, 5, false, None, steps).residual().abs());
     println!("{missed:?}");
-    assert!(missed[1] < 0.5 * missed[0] && missed[2] < 0.5 * missed[1], "{missed:?}");
+    // Sums over the middles of equal steps of √α miss 3e-3 with 32 steps.
+    assert!(missed[1] < 0.2 * missed[0] && missed[2] < 1e-3, "{missed:?}");
 }

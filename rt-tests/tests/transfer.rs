@@ -282,6 +282,37 @@ fn fine_tuned_embeddings_leave_all_other_weights_as_they_are() {
     assert_eq!(tuned(None, 5).tensors, tuned(None, 5).tensors);
 }
 
+/// What identities are made of lies within the recording and apart from what is scored, and is named.
+fn refused_references(path: &Path) {
+    let refused = |arguments: &[&str], expected: &str| {
+        let output = program_with(path, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+    };
+    let files = ["best.safetensors", "session.npz"];
+    for command in ["eval", "decode", "attribute"] {
+        for (identify, from, expected) in [
+            ("0s..30s", "20s", "--from is 30s at the earliest"),
+            ("0s..30.02s", "30s", "--from is 30.05s at the earliest"),
+            ("0s..90s", "50s", "s long from its first spike"),
+        ] {
+            let flags = ["--identify", identify, "--from", from];
+            refused(&[&[command], &files[..], &flags].concat(), expected);
+        }
+    }
+    let apart = ["--identify", "0s..30s", "--from", "30s", "--bootstrap", "0"];
+    let scored = program_with(path, &[&["eval"], &files[..], &apart].concat());
+    assert!(scored.status.success(), "{scored:?}");
+    let calibrate = [&["calibrate"], &files[..], &["--out", "known.safetensors"]].concat();
+    refused(&[&calibrate[..], &["--session", ""]].concat(), "--session");
+    refused(
+        &[&calibrate[..], &["--to", "90s"]].concat(),
+        "s long from its first spike",
+    );
+    assert!(!path.join("known.safetensors").exists());
+}
+
 fn program_with(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(program())
         .args(arguments)
@@ -366,6 +397,11 @@ fn the_program_writes_table_page_and_json() {
     let json = with(&["--no-fine-tuning", "--json", "--upper", "best.safetensors"]);
     // The network looks none of these units up under its own sessions' names.
     assert_eq!(json.status.code(), Some(2), "{json:?}");
+    let unknown = with(&["--no-fine-tuning", "--upper", "best.safetensors"]);
+    let errors = String::from_utf8_lossy(&unknown.stderr);
+    // Said before anything is computed, and so announced.
+    assert!(errors.starts_with("error: ") && errors.lines().count() == 1, "{errors}");
+    refused_references(path);
     let json = with(&["--no-fine-tuning", "--json"]);
     let report: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(report["rows"].as_array().unwrap().len(), 5);

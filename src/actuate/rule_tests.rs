@@ -124,7 +124,7 @@ fn nothing_doubtful_raises_the_line_or_keeps_it_up() {
     }
     assert_eq!(rule.tick(200 * MS - 1), None);
     assert_eq!(rule.tick(200 * MS), lowered(Fall::Silence));
-    assert_eq!(rule.counts().unusable, 12 + 9);
+    assert_eq!(rule.counts().unusable, 16 + 9);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::pipeline::message::{MessageHeader, DTYPE_F32, HEADER_LEN, PREDICTION_TOPIC};
+use crate::pipeline::message::{flags, MessageHeader, DTYPE_F32, HEADER_LEN, PREDICTION_TOPIC};
 
 /// How many names an error lists at most.
 const NAMES_LISTED: usize = 8;
@@ -327,7 +327,9 @@ impl Place {
             ));
         }
         let (rows, cols) = (head.bins as usize, head.units as usize);
-        if (rows, cols) != (self.rows, self.cols) {
+        // A shortened prediction has fewer rows; a number beyond them is none.
+        let shortened = head.flags & flags::SHORTENED != 0 && (1..self.rows).contains(&rows);
+        if cols != self.cols || rows != self.rows && !shortened {
             let (said_rows, said_cols) = (self.rows, self.cols);
             return Err(format!(
                 "an array of {rows} × {cols} came where hello says {said_rows} × {said_cols}"
@@ -337,7 +339,7 @@ impl Place {
         if length != Some(array.len()) {
             return Err(format!("an array of {rows} × {cols} has {} bytes", array.len()));
         }
-        // Every index was checked against the shape that `hello` said, and the array is of that shape.
+        // Every index was checked against the shape that `hello` said, and the array is of that shape or shorter.
         let at = |row: usize, col: usize| {
             let from = 4 * (row * cols + col);
             let four = array.get(from..from + 4).and_then(|four| four.try_into().ok());

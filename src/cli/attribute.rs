@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::attribute_inputs::{arrays, print_inputs, GradientArgs};
 use super::eval_options::LookedAtArgs;
+use super::eval_report::number;
 use super::eval_setup::{FileIdentity, Setup};
-use super::{print_json, progress_bar, CliError};
-use crate::evaluate::attribution::{attribute, in_words, passes, Attribution, Contribution, Part};
+use super::{print_json, progress_bar, CliError, FAULT_FOUND};
+use crate::evaluate::attribution::{attribute, passes, Attribution, Contribution, Modality, Part};
+use crate::evaluate::conditions::windows_shown;
 use crate::evaluate::input_attribution::InputAttribution;
 use crate::evaluate::metrics::{Bits, Resamples};
 use crate::evaluate::parts::{of_epochs, of_series, of_trials};
@@ -23,9 +25,10 @@ use crate::train::state::write_whole;
 ///
 /// The network predicts the same windows with every subset of the modalities that it learned from ([[model.condition]]), the
 /// spikes always included. Prints, in bits per spike with 95 % intervals from a bootstrap over blocks of windows: what is lost
-/// without each modality, its Shapley value, both also bin by bin and unit by unit, and with --by in parts of the experiment. With
+/// without each modality, its Shapley value, and whether the network makes any use of it; the first two also bin by bin and unit by unit, and with --by in parts of the experiment. With
 /// --gradients, what each input contributed by integrated gradients: spikes by unit and by time before the prediction, recent
-/// history, other modalities by step and channel; and where the encoder attends to, which is no attribution.
+/// history, other modalities by step and channel; and where the encoder attends to, which is no attribution. Where these
+/// contributions do not add up to what the inputs gained, that is said, and the exit status is 1.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  neurohorizon attribute model.safetensors session.npz --html attribution.html\n  \
@@ -45,7 +48,7 @@ pub struct AttributeArgs {
     /// Write every figure as arrays for numpy.load: delta, shapley [M] and delta_by_bin [M, T], delta_by_unit [M, N],
     /// delta_by_part [M, V], each with _ci95 [..., 2]; with --gradients also by_source [S], spikes_by_time [G], times_s [G],
     /// spikes_by_unit_and_time [N, G], by_unit [N, 4], MODALITY_by_step, MODALITY_by_channel, by_target and influence_by_target [N, S],
-    /// attention_by_source, attention_by_time [G], attention_by_unit [N, 2]; and the names along the axes
+    /// complete [1], residual [1], attention_by_source, attention_by_time [G], attention_by_unit [N, 2]; and the names along the axes
     #[arg(long, value_name = "FILE.npz")]
     npz: Option<PathBuf>,
     /// Also write a report with plots: one HTML file that needs no network
@@ -99,12 +102,7 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     };
     let config = network.config().clone();
-    let modalities: Vec<String> = config
-        .conditions
-        .iter()
-        .map(|condition| condition.series.clone())
-        .collect();
-    if modalities.is_empty() && !args.gradients.gradients {
+    if config.conditions.is_empty() && !args.gradients.gradients {
         return Err(CliError::Config(
             "this checkpoint sees spikes alone: there is nothing to compare ([[model.condition]] when it was trained); --gradients says \
              what its spikes did"
@@ -113,27 +111,31 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
     }
     let parts = parts(args.by.as_ref(), &setup)?;
     let bar = progress_bar(args.json, "windows");
-    bar.set_length((passes(modalities.len()) * setup.observed.windows()) as u64);
-    let resamples = Resamples::new(
-        setup.observed.windows(),
-        args.looked_at.bootstrap as usize,
-        args.looked_at.seed,
-    );
-    // Once for the error that a wrong series is: every pass sees the same series.
-    setup.inputs(&config, setup.spikes.as_spikes(), Vec::new())?;
+    bar.set_length((passes(config.conditions.len()) * setup.observed.windows()) as u64);
+    let resampled = |windows| Resamples::of_recording(windows, args.looked_at.bootstrap as usize, args.looked_at.seed);
+    let resamples = resampled(setup.observed.windows());
+    // An error here is a wrong series: every pass sees the same ones.
+    let mut inputs = setup.inputs(&config, setup.spikes.as_spikes(), Vec::new())?;
+    let shown = windows_shown(&mut inputs.conditions, &setup.observed);
+    let named = config.conditions.iter().zip(shown);
+    let modalities: Vec<Modality> = named
+        .map(|(condition, windows_shown)| Modality {
+            name: condition.series.clone(),
+            windows_shown,
+        })
+        .collect();
     let attribution = attribute(&setup.observed, &modalities, &parts, &resamples, |shown| {
         let inputs = setup.inputs(&config, setup.spikes.as_spikes(), Vec::new());
         let mut inputs = inputs.expect("the series were looked at before");
-        inputs.conditions = inputs.conditions.showing(|number| shown[number]);
+        inputs.spike_tokens = shown.spike_tokens;
+        inputs.conditions = inputs.conditions.showing(|number| shown.modalities[number]);
         of_network(network.as_mut(), "network", inputs, &setup.observed, |_, _| {
             bar.inc(1);
             Ok(())
         })
     })?;
     bar.finish_and_clear();
-    let inputs = args.gradients.attribute(&setup, &config, args.json, |count| {
-        Resamples::new(count, args.looked_at.bootstrap as usize, args.looked_at.seed)
-    })?;
+    let inputs = args.gradients.attribute(&setup, &config, args.json, resampled)?;
 
     let observed = &setup.observed;
     let report = Report {
@@ -181,7 +183,10 @@ pub fn run(args: &AttributeArgs) -> Result<ExitCode, CliError> {
     } else {
         print(&report);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match &inputs {
+        Some(inputs) if !inputs.complete => ExitCode::from(FAULT_FOUND),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn parts(by: Option<&By>, setup: &Setup) -> Result<Vec<Part>, CliError> {
@@ -209,14 +214,15 @@ fn parts(by: Option<&By>, setup: &Setup) -> Result<Vec<Part>, CliError> {
     Ok(parts)
 }
 
+/// A figure and its interval.
+pub(super) fn bits(bits: &Bits) -> String {
+    let four_digits = |value: f64| number(Some(value), 4);
+    let interval = bits.ci95.map(|ends| ends.map(four_digits));
+    let interval = interval.map_or(String::new(), |[low, high]| format!(" [{low}, {high}]"));
+    bits.value.map_or("–".to_owned(), four_digits) + &interval
+}
+
 fn print(report: &Report<'_>) {
-    let bits = |bits: &Bits| {
-        let value = bits.value.map_or("–".to_owned(), |value| format!("{value:.4}"));
-        let interval = bits
-            .ci95
-            .map_or(String::new(), |[low, high]| format!(" [{low:.4}, {high:.4}]"));
-        value + &interval
-    };
     let attribution = report.attribution;
     say!(
         "{} windows, {} spikes of {} units, bits per spike with 95 % intervals",
@@ -231,19 +237,29 @@ fn print(report: &Report<'_>) {
         .iter()
         .map(|each| each.modality.len())
         .max()
-        .unwrap_or(0);
+        .unwrap_or(0)
+        .max(12);
+    let of_spikes = &attribution.spike_tokens;
+    say!(
+        "{:width$}   lost without them {}: {}",
+        "spike tokens",
+        bits(&of_spikes.delta.overall),
+        of_spikes.verdict
+    );
     for Contribution {
         modality,
         delta,
         shapley,
         delta_by_part,
+        verdict,
+        ..
     } in &attribution.contributions
     {
         let shapley = shapley.as_ref().map_or(String::new(), |shapley| {
             format!("   Shapley value {}", bits(&shapley.overall))
         });
         say!("{modality:width$}   lost without it {}{shapley}", bits(&delta.overall));
-        say!("{:width$}   {}", "", in_words(&delta.overall));
+        say!("{:width$}   {verdict}", "");
         for ((part, windows), delta) in attribution.parts.iter().zip(delta_by_part) {
             say!("{:width$}   {part} ({windows} windows): {}", "", bits(delta));
         }

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::attribute::bits;
+use super::eval_report::number;
 use super::eval_setup::Setup;
 use super::{progress_bar, CliError};
 use crate::data::arrays::{ArrayWriter, Elements};
@@ -17,9 +19,12 @@ pub struct GradientArgs {
     /// Also attribute predictions to every input, by integrated gradients, and say where the encoder attends to
     #[arg(long)]
     pub gradients: bool,
-    /// Steps from the baseline to the inputs
-    #[arg(long, value_name = "N", default_value_t = 32, requires = "gradients", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Steps from the baseline to the inputs to begin with; they are doubled for every window whose contributions do not add up
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "gradients", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     gradient_steps: u32,
+    /// Steps at most
+    #[arg(long, value_name = "N", default_value_t = 512, requires = "gradients", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    gradient_most_steps: u32,
     /// Windows, evenly spread over the interval
     #[arg(long, value_name = "N", default_value_t = 64, requires = "gradients", value_parser = clap::value_parser!(u32).range(1..))]
     gradient_windows: u32,
@@ -45,6 +50,7 @@ impl GradientArgs {
         };
         let options = GradientOptions {
             steps: self.gradient_steps as usize,
+            most_steps: self.gradient_most_steps as usize,
             windows: self.gradient_windows as usize,
             by_target: self.by_target,
         };
@@ -55,7 +61,7 @@ impl GradientArgs {
             setup.spikes.as_spikes().between(start, end).units.len()
         });
         let most_spikes = most_spikes.max().unwrap_or(0).max(1);
-        let mut gradients = InputGradients::new(checkpoint, rows, most_spikes, options.steps)?;
+        let mut gradients = InputGradients::new(checkpoint, rows, most_spikes)?;
         let inputs = setup.inputs(config, setup.spikes.as_spikes(), Vec::new())?;
         let found = attribute_inputs(
             &mut gradients,
@@ -73,18 +79,10 @@ impl GradientArgs {
 
 /// Prints what the gradients say.
 pub fn print_inputs(inputs: &InputAttribution, unit_ids: &[String]) {
-    let bits = |bits: &Bits| {
-        let value = bits.value.map_or("–".to_owned(), |value| format!("{value:.4}"));
-        let interval = bits
-            .ci95
-            .map_or(String::new(), |[low, high]| format!(" [{low:.4}, {high:.4}]"));
-        value + &interval
-    };
     say!(
-        "by integrated gradients, {} windows, {} steps from the baseline (they miss at most {:.2} % of a window's gain)",
+        "by integrated gradients, {} windows: {}",
         inputs.windows,
-        inputs.steps,
-        100.0 * inputs.largest_residual
+        inputs.in_words()
     );
     let width = inputs.sources.iter().map(String::len).max().unwrap_or(0);
     for (name, of_source) in inputs.sources.iter().zip(&inputs.by_source) {
@@ -94,7 +92,7 @@ pub fn print_inputs(inputs: &InputAttribution, unit_ids: &[String]) {
     let ms = |values: &[f64]| -> Vec<String> {
         let pairs = inputs.times_s.iter().zip(values);
         pairs
-            .map(|(time, value)| format!("{:.0} ms {value:.4}", time * 1e3))
+            .map(|(time, value)| format!("{:.0} ms {}", time * 1e3, number(Some(*value), 4)))
             .collect()
     };
     say!("  spikes by time: {}", ms(&inputs.spikes_by_time).join(", "));
@@ -104,11 +102,13 @@ pub fn print_inputs(inputs: &InputAttribution, unit_ids: &[String]) {
     let first = order
         .iter()
         .take(10)
-        .map(|unit| format!("{} {:.4}", unit_ids[*unit], all(unit)));
-    say!(
-        "  units that contributed most: {}",
-        first.collect::<Vec<_>>().join(", ")
-    );
+        .map(|unit| format!("{} {}", unit_ids[*unit], number(Some(all(unit)), 4)));
+    if inputs.complete {
+        say!(
+            "  units that contributed most: {}",
+            first.collect::<Vec<_>>().join(", ")
+        );
+    }
     let names = ["spikes", "starts and ends"]
         .into_iter()
         .chain(inputs.sources[4..].iter().map(String::as_str));
@@ -179,6 +179,8 @@ pub fn arrays(
         return writer.finish();
     };
     let (sources, groups) = (inputs.sources.len(), inputs.times_s.len());
+    writer.add("complete", &[1], Elements::I64(&[i64::from(inputs.complete)]))?;
+    writer.add("residual", &[1], Elements::F64(&[inputs.residual]))?;
     writer.add("sources", &[sources], Elements::Text(&inputs.sources))?;
     Figures::new(inputs.by_source.iter()).add(&mut writer, "by_source", &[sources])?;
     for (name, values) in [

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{print_json, CliError};
 use crate::data::{Interval, Position, Recording};
 use crate::model::checkpoint::{Checkpoint, Stored};
-use crate::model::identity::{self, identified, without_encoder, IdentityError, Reference};
+use crate::model::identity::{identified, reference_of, without_encoder, IdentityError};
 use crate::train::state::write_whole;
 
 /// Compute the units' identities in a session that the network never saw, without a gradient
@@ -41,7 +41,7 @@ pub struct CalibrateArgs {
     #[arg(long)]
     drop_encoder: bool,
     /// Name of the session [default: the recording's]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     session: Option<String>,
     /// Print one JSON object: units, reference_s, windows, forward_ms, out
     #[arg(long)]
@@ -57,30 +57,36 @@ struct Report {
     out: PathBuf,
 }
 
-/// What the observed stretches of a part of a recording say of its units.
+/// The part of a recording that identities are computed from.
 ///
 /// # Errors
-/// An empty part; see [`identity::reference_of`].
-pub fn reference_of(
+/// A checkpoint without an encoder; a part that is empty or goes beyond the recording's end.
+pub fn reference_interval(
     checkpoint: &Checkpoint,
     recording: &Recording,
     from: Position,
     to: Position,
-) -> Result<Reference, CliError> {
+) -> Result<Interval, CliError> {
     let config = checkpoint.config.identity.ok_or(IdentityError::NoEncoder)?;
     let (start_ns, end_ns) = recording.grid_interval(from, to, config.bin_ns())?;
-    Ok(identity::reference_of(
-        checkpoint,
-        recording,
-        Interval { start_ns, end_ns },
-    )?)
+    let origin_ns = recording.grid_origin_ns().unwrap_or(start_ns);
+    let length_s = (recording.end_ns - origin_ns) as f64 * 1e-9;
+    match to {
+        // A millisecond is the last digit of a length that people read off.
+        Position::Seconds(asked_s) if asked_s > length_s + 1e-3 => Err(CliError::Config(format!(
+            "identities from a reference up to {asked_s} s: {} is {length_s:.3} s long from its first spike",
+            recording.name
+        ))),
+        _ => Ok(Interval { start_ns, end_ns }),
+    }
 }
 
 /// Runs the subcommand.
 pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
     let checkpoint = Checkpoint::load(&args.checkpoint)?;
     let recording = Recording::load(&args.recording)?;
-    let reference = reference_of(&checkpoint, &recording, args.from, args.to)?;
+    let interval = reference_interval(&checkpoint, &recording, args.from, args.to)?;
+    let reference = reference_of(&checkpoint, &recording, interval)?;
     let session = args.session.as_ref().unwrap_or(&recording.name);
     let begin = Instant::now();
     let mut calibrated = identified(&checkpoint, &reference, session, &recording.unit_ids)?;

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::eval_options::LookedAtArgs;
+use super::eval_report::number;
 use super::eval_setup::{FileIdentity, Setup};
 use super::{print_json, progress_bar, CliError};
 use crate::data::arrays::{ArrayWriter, Elements};
@@ -15,7 +16,7 @@ use crate::evaluate::behaviour::{Decoded, Decodings, Explained, TargetReader};
 use crate::evaluate::decoding::{bin_ends, read_windows, ReadWindows};
 use crate::evaluate::metrics::Resamples;
 use crate::evaluate::report::{render_decoding, DecodedTask};
-use crate::model::config::ReadoutKind;
+use crate::model::config::{ModelConfig, ReadoutConfig, ReadoutKind};
 use crate::train::state::write_whole;
 
 /// Decode behaviour from a recording's spikes, and score it
@@ -100,20 +101,26 @@ pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
     }
     let targets = TargetReader::new(&config, &setup.recording)?;
     let ends_ns = bin_ends(setup.observed.shape, setup.interval_ns, setup.origin_ns);
+    // Before the network decodes, which takes long: there may be nothing to fit on.
+    let binned = match args.baselines {
+        true => binned_behaviour(&setup, &config)?,
+        false => vec![None; config.readouts.len()],
+    };
     let bar = progress_bar(args.json, "bins");
     bar.set_length(ends_ns.len() as u64);
     let inputs = setup.inputs(&config, setup.spikes.as_spikes(), Vec::new())?;
     let windows = read_windows(network.as_mut(), inputs, &targets, &ends_ns, || bar.inc(1))?;
     bar.finish_and_clear();
 
-    let resamples = Resamples::new(ends_ns.len(), args.looked_at.bootstrap as usize, args.looked_at.seed);
+    let resamples = Resamples::of_recording(ends_ns.len(), args.looked_at.bootstrap as usize, args.looked_at.seed);
     let mut present: Vec<Decodings> = windows
         .iter()
         .map(|window| window.row(window.readout.present()))
         .collect();
-    if args.baselines {
-        for decodings in &mut present {
-            with_baselines(args, &setup, &ends_ns, decodings)?;
+    let (lags, delay) = (args.wiener_lags.into(), args.kalman_delay.into());
+    for (decodings, binned) in present.iter_mut().zip(&binned) {
+        if let Some([fit, data]) = binned {
+            add_decoders(fit, data, &ends_ns, lags, delay, decodings);
         }
     }
     let readouts = windows.iter().zip(&present);
@@ -149,26 +156,18 @@ pub fn run(args: &DecodeArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fits the classical decoders on the part before the interval, and adds what they say of its bins.
-fn with_baselines(
-    args: &DecodeArgs,
-    setup: &Setup,
-    ends_ns: &[i64],
-    decodings: &mut Decodings,
-) -> Result<(), CliError> {
-    if decodings.readout.kind == ReadoutKind::Classes {
-        return Ok(());
-    }
-    let bin_ns = setup.observed.shape.bin_ns;
-    let of = |interval| {
-        let (recording, units) = (&setup.recording, &setup.unit_ids);
-        BinnedBehaviour::present(recording, units, &decodings.readout, interval, bin_ns)
-    };
+/// What classical decoders are fitted on, the part before the interval, and what they decode, up to its end; nothing for classes.
+fn binned_behaviour(setup: &Setup, config: &ModelConfig) -> Result<Vec<Option<[BinnedBehaviour; 2]>>, CliError> {
+    let (recording, units, bin_ns) = (&setup.recording, &setup.unit_ids, setup.observed.shape.bin_ns);
     let (start_ns, end_ns) = setup.interval_ns;
-    let (fit, data) = (of((setup.origin_ns, start_ns))?, of((setup.origin_ns, end_ns))?);
-    let (lags, delay) = (args.wiener_lags.into(), args.kalman_delay.into());
-    add_decoders(&fit, &data, ends_ns, lags, delay, decodings);
-    Ok(())
+    let of_readout = |readout: &ReadoutConfig| {
+        if readout.kind == ReadoutKind::Classes {
+            return Ok(None);
+        }
+        let until = |end_ns| BinnedBehaviour::present(recording, units, readout, (setup.origin_ns, end_ns), bin_ns);
+        Ok(Some([until(start_ns)?, until(end_ns)?]))
+    };
+    config.readouts.iter().map(of_readout).collect()
 }
 
 fn task(window: &ReadWindows, present: &Decodings, resamples: &Resamples) -> Task {
@@ -244,8 +243,8 @@ fn page(args: &DecodeArgs, setup: &Setup, ends_ns: &[i64], report: &Report<'_>, 
 fn print(report: &Report<'_>) {
     let text = |figure: &Explained, percent: bool| {
         let number = |x: f64| match percent {
-            true => format!("{:.1} %", 100.0 * x),
-            false => format!("{x:.3}"),
+            true => number(Some(100.0 * x), 1) + " %",
+            false => number(Some(x), 3),
         };
         let interval = figure.ci95.map_or(String::new(), |[low, high]| {
             format!(" [{}, {}]", number(low), number(high))
@@ -296,7 +295,7 @@ fn print(report: &Report<'_>) {
         }
         if task.steps.len() > 1 {
             let steps = task.steps.iter().map(|(time, score)| {
-                let score = score.map_or("–".to_owned(), |score| format!("{score:.3}"));
+                let score = score.map_or("–".to_owned(), |score| number(Some(score), 3));
                 format!("{:+.0} ms {score}", time * 1e3)
             });
             say!("  by step: {}", steps.collect::<Vec<_>>().join(", "));

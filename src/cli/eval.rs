@@ -12,7 +12,7 @@ use super::eval_report::{print_report, Report};
 use super::eval_setup::Setup;
 use super::{print_json, progress_bar, CliError, ComputeArgs};
 use crate::data::Position;
-use crate::evaluate::baseline::{mean_rate, Glm, GlmOptions, Persistence, Recent};
+use crate::evaluate::baseline::{mean_rate, FitData, Glm, GlmOptions, Persistence, Recent};
 use crate::evaluate::comparison::Comparison;
 use crate::evaluate::predictions::{of_network, Predictions};
 use crate::evaluate::report::render;
@@ -131,9 +131,12 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode, CliError> {
         args.seed,
     )
     .with_truth(setup.true_rates());
+    // Before anything that takes long: there may be nothing to fit on.
+    let baselines = args.baselines || args.fit.baselines_only;
+    let fit = baselines.then(|| setup.fit_data()).transpose()?;
     let samples = predict_with_network(args, &mut setup, &mut comparison)?;
-    if args.baselines || args.fit.baselines_only {
-        predict_with_baselines(args, &setup, &mut comparison)?;
+    if let Some(fit) = &fit {
+        predict_with_baselines(args, &setup, fit, &mut comparison);
     }
     if let Some(truth) = comparison.truth().cloned() {
         comparison.add(truth, None, "of the recording".to_owned());
@@ -190,10 +193,9 @@ fn predict_with_network(
     Ok(samples)
 }
 
-fn predict_with_baselines(args: &EvalArgs, setup: &Setup, comparison: &mut Comparison) -> Result<(), CliError> {
+fn predict_with_baselines(args: &EvalArgs, setup: &Setup, fit: &FitData, comparison: &mut Comparison) {
     let (shape, units) = (setup.observed.shape, setup.unit_ids.len());
     let parts = setup.fit_parts();
-    let fit = setup.fit_data()?;
     let recent = Recent {
         source: setup.source(),
         hidden: &[],
@@ -206,10 +208,10 @@ fn predict_with_baselines(args: &EvalArgs, setup: &Setup, comparison: &mut Compa
     let held_out = !setup.held_out.is_empty();
     let observed = &setup.observed;
 
-    let mean = mean_rate(&fit, observed);
+    let mean = mean_rate(fit, observed);
     comparison.add(mean.clone(), held_out.then_some(&mean), String::new());
 
-    let persistence = Persistence::fit(&fit);
+    let persistence = Persistence::fit(fit);
     let without = held_out.then(|| persistence.predict(shown, observed));
     let detail = format!("time constant {:.3} s", persistence.tau_s());
     comparison.add(persistence.predict(recent, observed), without.as_ref(), detail);
@@ -228,5 +230,4 @@ fn predict_with_baselines(args: &EvalArgs, setup: &Setup, comparison: &mut Compa
     let without = held_out.then(|| glm.predict(shown, observed));
     let detail = format!("weight decay {}", glm.weight_decay());
     comparison.add(glm.predict(recent, observed), without.as_ref(), detail);
-    Ok(())
 }

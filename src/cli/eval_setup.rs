@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::calibrate::reference_of;
+use super::calibrate::reference_interval;
 use super::eval::EvalArgs;
 use super::CliError;
 use crate::data::{Interval, Position, Recording};
 use crate::evaluate::baseline::{FitData, FitPart, Source};
-use crate::evaluate::conditions::{conditions_of, SeriesError};
+use crate::evaluate::conditions::{conditions_of, notes_on_samples, SeriesError};
 use crate::evaluate::forward::Inputs;
 use crate::evaluate::predictions::{Observed, Predictions};
 use crate::evaluate::truth::{self, TRUE_RATES};
@@ -15,7 +15,7 @@ use crate::hash::fnv1a;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::factors::network_hash;
-use crate::model::identity::identified;
+use crate::model::identity::{identified, reference_of};
 use crate::model::traces::{TraceReader, Traces};
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, Inference, UnitMatch};
@@ -112,8 +112,11 @@ impl Setup {
     pub fn new(args: &EvalArgs) -> Result<Self, CliError> {
         let mut checkpoint = args.checkpoint().map(|path| Checkpoint::load(path)).transpose()?;
         let recording = Recording::load(args.recording())?;
+        let mut made_of = None;
         if let (Some(checkpoint), Some(Part(span))) = (&mut checkpoint, args.identify) {
-            let reference = reference_of(checkpoint, &recording, span.from, span.to)?;
+            let interval = reference_interval(checkpoint, &recording, span.from, span.to)?;
+            made_of = Some(interval);
+            let reference = reference_of(checkpoint, &recording, interval)?;
             *checkpoint = identified(checkpoint, &reference, &recording.name, &recording.unit_ids)?;
         }
         let units = Units::new(args, checkpoint.as_ref(), &recording)?;
@@ -132,6 +135,9 @@ impl Setup {
 
         let interval_ns = recording.grid_interval(args.from, args.to, shape.bin_ns)?;
         let origin_ns = recording.grid_origin_ns().unwrap_or(interval_ns.0);
+        if let Some(reference) = made_of {
+            check_apart(reference, interval_ns, origin_ns, shape.bin_ns)?;
+        }
         let spikes = units.spikes_of(&recording);
         let fit = fit_recordings(args, &recording, &units, (origin_ns, interval_ns.0), shape.bin_ns)?;
 
@@ -193,6 +199,11 @@ impl Setup {
             return Err(CliError::Config(what.to_string()));
         }
         let mut notes = notes(&recording, unobserved, args.observed_only);
+        notes.extend(
+            checkpoint
+                .iter()
+                .flat_map(|known| notes_on_samples(&known.config, &recording)),
+        );
         let conditions = checkpoint.iter().flat_map(|checkpoint| &checkpoint.config.conditions);
         let missing = conditions.filter(|condition| recording.series(&condition.series).is_none());
         notes.extend(missing.map(|condition| {
@@ -293,6 +304,7 @@ impl Setup {
     ) -> Result<Inputs<'a>, SeriesError> {
         Ok(Inputs {
             spikes,
+            spike_tokens: true,
             traces: self.trace_reader(hidden),
             conditions: conditions_of(config, &self.recording)?,
         })
@@ -378,6 +390,29 @@ impl Units {
         let (times_ns, units) = recording.spikes_of(&model_unit);
         OwnedSpikes { times_ns, units }
     }
+}
+
+/// Nothing that is scored may be what identities were made of.
+fn check_apart(reference: Interval, scored_ns: (i64, i64), origin_ns: i64, bin_ns: i64) -> Result<(), CliError> {
+    let scored = Interval {
+        start_ns: scored_ns.0,
+        end_ns: scored_ns.1,
+    };
+    if reference.intersection(&scored).is_none() {
+        return Ok(());
+    }
+    let seconds = |time_ns: i64| (time_ns - origin_ns) as f64 * 1e-9;
+    // The next bin's: an interval begins where one does.
+    let bins = (reference.end_ns - origin_ns + bin_ns - 1) / bin_ns;
+    Err(CliError::Config(format!(
+        "scoring {:.3} to {:.3} s would score what identities were made of (--identify, {:.3} to {:.3} s): with it, --from is {}s at the \
+         earliest",
+        seconds(scored.start_ns),
+        seconds(scored.end_ns),
+        seconds(reference.start_ns),
+        seconds(reference.end_ns),
+        (bins * bin_ns) as f64 * 1e-9
+    )))
 }
 
 fn shape_without_network(args: &EvalArgs) -> Result<WindowShape, CliError> {

@@ -84,7 +84,10 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
-/// Exit status of a command that could not do its work; 1 says that it did and found a fault.
+/// Exit status of a command that did its work and found a fault.
+const FAULT_FOUND: u8 = 1;
+
+/// Exit status of a command that could not do its work.
 const NOT_DONE: u8 = 2;
 
 /// Parses the command line, runs the command, and turns its error into one line on standard error.

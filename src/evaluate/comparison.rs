@@ -45,7 +45,7 @@ impl Comparison {
     /// Nothing compared yet. `held_out` are units whose figures are also computed from predictions made without their
     /// spikes; `bootstrap` resamples are drawn for the intervals.
     pub fn new(observed: Observed, trials: Vec<Trial>, held_out: Vec<usize>, bootstrap: usize, seed: u64) -> Self {
-        let resamples = Resamples::new(observed.windows(), bootstrap, seed);
+        let resamples = Resamples::of_recording(observed.windows(), bootstrap, seed);
         Comparison {
             observed,
             trials,

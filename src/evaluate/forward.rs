@@ -29,6 +29,8 @@ pub fn window_starts(
 pub struct Inputs<'a> {
     /// Spikes that the network is shown.
     pub spikes: Spikes<'a>,
+    /// Whether those of the history are tokens of the encoder; recent history counts them either way.
+    pub spike_tokens: bool,
     /// At or before the first window, for a network with the path of recent history.
     pub traces: Option<TraceReader<'a>>,
     /// Other modalities, for a network that sees some.
@@ -49,7 +51,10 @@ impl Inputs<'_> {
         log_rates: &mut [f32],
     ) -> Result<usize, BackendError> {
         let end_ns = start_ns + WindowShape::new(network.config(), network.plan().bins).history_ns;
-        let past = self.spikes.between(start_ns, end_ns);
+        let past = match self.spike_tokens {
+            true => self.spikes.between(start_ns, end_ns),
+            false => self.spikes.between(start_ns, start_ns),
+        };
         let excess = past.units.len().saturating_sub(network.plan().max_spikes);
         times_s.clear();
         times_s.extend(

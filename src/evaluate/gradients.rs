@@ -8,14 +8,15 @@
 //! F is the log-likelihood of the counts that followed, in bits. Inputs are what the encoder attends to, one token at a time (keys and values
 //! of a spike, of a unit's start and end), the samples of other modalities, and recent history. At the baseline a token of a unit has
 //! keys and values of zero, a modality stands at its mean, and so does recent history: nobody says anything, but it is known how
-//! many tokens there are. The integral is a sum over the middles of equal steps of √α, since networks with LayerNorm change most near the
-//! baseline; what it leaves of the equation is reported.
+//! many tokens there are. The integral is a sum over the nodes of a [quadrature](super::quadrature); what it leaves of the equation is the
+//! residual.
 //! A network that is fed with counts is fed with the expected counts of its own prediction throughout.
 
 use kernels::cpu::{CpuBackend, CpuOptions};
 use kernels::tape::{DropRates, Tape};
 use kernels::{BackendError, Precision};
 
+use super::quadrature::Node;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::conditions::Tokens;
 use crate::model::network::{Network, SessionPlan, Token};
@@ -60,9 +61,14 @@ impl WindowGradients {
         parts.into_iter().chain(&self.conditions).flatten().sum()
     }
 
-    /// What the sum over steps leaves of F(1) − F(0).
+    /// F(1) − F(0): what contributions should add up to.
+    pub fn gained(&self) -> f64 {
+        self.ends_of_path[0] - self.ends_of_path[1]
+    }
+
+    /// What the sum over nodes leaves of it.
     pub fn residual(&self) -> f64 {
-        self.ends_of_path[0] - self.ends_of_path[1] - self.sum()
+        self.gained() - self.sum()
     }
 }
 
@@ -75,23 +81,16 @@ pub struct InputGradients {
     /// Keys and values of the units' tokens, `[3N, 2W]`.
     table: Vec<f32>,
     units: usize,
-    steps: usize,
     features: Vec<f32>,
     population: Vec<f32>,
 }
 
 impl InputGradients {
-    /// For the units at these rows of the checkpoint, with so many steps from the baseline to the inputs, at least 1. Computes on
-    /// the CPU.
+    /// For the units at these rows of the checkpoint. Computes on the CPU.
     ///
     /// # Errors
     /// A device that failed.
-    pub fn new(
-        checkpoint: &Checkpoint,
-        unit_rows: &[usize],
-        max_spikes: usize,
-        steps: usize,
-    ) -> Result<Self, BackendError> {
+    pub fn new(checkpoint: &Checkpoint, unit_rows: &[usize], max_spikes: usize) -> Result<Self, BackendError> {
         let mut tape = Tape::new(CpuBackend::new(CpuOptions::default()), DropRates::default());
         // What the network is made of stays as it is: nothing of it is on the way back.
         tape.record(false);
@@ -112,13 +111,13 @@ impl InputGradients {
             network,
             table,
             units: unit_rows.len(),
-            steps: steps.max(1),
             features: Vec::new(),
             population: Vec::new(),
         })
     }
 
-    /// What the inputs of a window contributed to the log-likelihood of the counts of `unit`, or of all units.
+    /// What the inputs of a window contributed to the log-likelihood of the counts of `unit`, or of all units, from gradients at
+    /// the nodes of the path from the baseline to the inputs.
     ///
     /// # Errors
     /// A device that failed.
@@ -126,19 +125,12 @@ impl InputGradients {
         &mut self,
         window: &GradientWindow<'_>,
         unit: Option<usize>,
+        nodes: &[Node],
     ) -> Result<WindowGradients, BackendError> {
         self.take_history(window);
         let fed = self.expected_counts(window)?;
         let units = self.units;
-        let weights: Vec<f32> = (0..window.counts.len())
-            .map(|i| {
-                if unit.is_none_or(|unit| i % units == unit) {
-                    1.0
-                } else {
-                    0.0
-                }
-            })
-            .collect();
+        let weights = self.weights(window, unit);
         let mut sum = WindowGradients {
             spikes: vec![0.0; window.units.len()],
             ends: vec![0.0; units],
@@ -149,21 +141,51 @@ impl InputGradients {
                 .collect(),
             own_history: Vec::new(),
             population: Vec::new(),
-            ends_of_path: [0.0; 2],
+            ends_of_path: self.ends_of_path(window, &fed, &weights)?,
         };
-        for step in 0..self.steps {
-            let root = (step as f64 + 0.5) / self.steps as f64;
-            self.forward(window, &fed, (root * root) as f32);
+        for node in nodes {
+            self.forward(window, &fed, node.alpha as f32);
             self.likelihood(window, &weights)?;
-            self.add_gradients(window, 2.0 * root / self.steps as f64, &mut sum)?;
-        }
-        for (alpha, value) in [1.0, 0.0].into_iter().zip(&mut sum.ends_of_path) {
-            self.network.inputs().0.record(false);
-            self.forward(window, &fed, alpha);
-            *value = self.likelihood(window, &weights)?;
-            self.network.inputs().0.record(true);
+            self.add_gradients(window, node.weight, &mut sum)?;
         }
         Ok(sum)
+    }
+
+    /// F(1) − F(0) of all units, without a gradient.
+    ///
+    /// # Errors
+    /// A device that failed.
+    pub fn gained(&mut self, window: &GradientWindow<'_>) -> Result<f64, BackendError> {
+        self.take_history(window);
+        let fed = self.expected_counts(window)?;
+        let weights = self.weights(window, None);
+        let [inputs, baseline] = self.ends_of_path(window, &fed, &weights)?;
+        Ok(inputs - baseline)
+    }
+
+    /// Which counts are looked at, `[T, N]`: those of `unit`, or all.
+    fn weights(&self, window: &GradientWindow<'_>, unit: Option<usize>) -> Vec<f32> {
+        let counts = |place: usize| unit.is_none_or(|unit| place % self.units == unit);
+        (0..window.counts.len())
+            .map(|place| f32::from(u8::from(counts(place))))
+            .collect()
+    }
+
+    /// F(1) and F(0).
+    fn ends_of_path(
+        &mut self,
+        window: &GradientWindow<'_>,
+        fed: &[f32],
+        weights: &[f32],
+    ) -> Result<[f64; 2], BackendError> {
+        let mut ends = [0.0; 2];
+        for (alpha, value) in [1.0, 0.0].into_iter().zip(&mut ends) {
+            self.network.inputs().0.record(false);
+            self.forward(window, fed, alpha);
+            *value = self.likelihood(window, weights)?;
+            self.network.inputs().0.record(true);
+        }
+        Ok(ends)
     }
 
     /// How much of the encoder's attention each token of the window gets: see [`Network::encoder_attention`].
@@ -233,7 +255,7 @@ impl InputGradients {
         Ok(-loss * std::f64::consts::LOG2_E)
     }
 
-    /// Goes back over one step, and adds its share of what it says of every input.
+    /// Goes back over one node, and adds its share of what it says of every input.
     fn add_gradients(
         &mut self,
         window: &GradientWindow<'_>,

@@ -7,17 +7,28 @@ use super::forward::Inputs;
 use super::gradients::{GradientWindow, InputGradients, WindowGradients};
 use super::metrics::{Bits, Resamples};
 use super::predictions::Observed;
+use super::quadrature::nodes;
+use crate::model::conditions::Tokens;
 use crate::model::config::ModelConfig;
 use crate::model::network::Token;
+use crate::model::traces::Traces;
 
 /// Sources beside the modalities, which follow them in every list.
 const SOURCES: [&str; 4] = ["spikes", "starts and ends", "own history", "population's history"];
 
+/// Largest share of what the inputs gained that contributions may miss.
+pub const LARGEST_RESIDUAL: f64 = 0.05;
+
+/// Bits a window that contributions may miss in any case: FP32 sums leave as much.
+const LEAST_BITS: f64 = 1e-3;
+
 /// What is asked of the gradients.
 #[derive(Debug, Clone, Copy)]
 pub struct GradientOptions {
-    /// Steps from the baseline to the inputs.
+    /// Steps from the baseline to the inputs that every window begins with, at least 1.
     pub steps: usize,
+    /// Steps are doubled where contributions miss too much, up to this number.
+    pub most_steps: usize,
     /// Most windows, evenly spread over those of the observed.
     pub windows: usize,
     /// Whether each unit's prediction is attributed by itself, too.
@@ -27,18 +38,22 @@ pub struct GradientOptions {
 /// Contributions to the log-likelihood, in bits per spike of what was predicted, and attention.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InputAttribution {
-    /// Windows looked at, and steps from the baseline.
+    /// Whether contributions add up: `residual` is at most [`LARGEST_RESIDUAL`]. Where they do not, none of them says anything.
+    pub complete: bool,
+    /// Mean over windows of what contributions miss, without its sign, over the mean of what the inputs gained, also without.
+    pub residual: f64,
+    /// Windows looked at.
     pub windows: usize,
-    /// See [`GradientOptions`].
+    /// Most steps from the baseline that a window took.
     pub steps: usize,
+    /// Their mean over windows.
+    pub steps_mean: f64,
     /// Names of the sources: spikes, starts and ends, own history, the population's history, then the modalities.
     pub sources: Vec<String>,
     /// What each source contributed.
     pub by_source: Vec<Bits>,
     /// Log-likelihood of the inputs less that of the baseline: what contributions add up to.
     pub gained: Bits,
-    /// Largest share of |gained| of a window that its contributions miss.
-    pub largest_residual: f64,
     /// Middle of each time before the prediction, s (negative), `[S]`.
     pub times_s: Vec<f64>,
     /// What spikes of each time contributed, `[S]`.
@@ -63,8 +78,98 @@ pub struct InputAttribution {
     pub attention_by_unit: Vec<[f64; 2]>,
 }
 
+impl InputAttribution {
+    /// How far contributions add up, for people.
+    pub fn in_words(&self) -> String {
+        let missed = format!(
+            "{:.1} % of what the inputs gained, in the mean over windows",
+            100.0 * self.residual
+        );
+        match self.complete {
+            true => format!(
+                "contributions miss {missed}, with {:.0} steps in the mean and {} at most",
+                self.steps_mean, self.steps
+            ),
+            false => format!(
+                "INCOMPLETE: with {} steps contributions still miss {missed} (at most {:.0} % would do): they do not say what any \
+                 input contributed",
+                self.steps,
+                100.0 * LARGEST_RESIDUAL
+            ),
+        }
+    }
+}
+
+/// A window's inputs, kept while others are looked at.
+struct Seen<'a> {
+    times_s: Vec<f64>,
+    units: &'a [u32],
+    traces: Option<Traces>,
+    conditions: Vec<Tokens>,
+    counts: &'a [f32],
+}
+
+impl Seen<'_> {
+    fn window(&self) -> GradientWindow<'_> {
+        GradientWindow {
+            times_s: &self.times_s,
+            units: self.units,
+            traces: self.traces.as_ref(),
+            conditions: &self.conditions,
+            counts: self.counts,
+        }
+    }
+}
+
+/// Some of the windows of `observed`, evenly spread.
+fn spread<'a>(inputs: &mut Inputs<'a>, observed: &'a Observed, most: usize) -> Vec<Seen<'a>> {
+    let (all, size) = (observed.windows(), observed.bins() * observed.units());
+    let count = most.min(all);
+    let seen = |window: usize| {
+        let start_ns = observed.starts_ns[window];
+        let end_ns = start_ns + observed.shape.history_ns;
+        let spikes = inputs.spikes;
+        let past = spikes.between(start_ns, end_ns);
+        let seconds = |&time: &i64| (time - start_ns) as f64 * 1e-9;
+        Seen {
+            times_s: past.times_ns.iter().map(seconds).collect(),
+            units: past.units,
+            traces: inputs
+                .traces
+                .as_mut()
+                .map(|traces| traces.advance(spikes, end_ns).clone()),
+            conditions: inputs.conditions.at(end_ns).to_vec(),
+            counts: &observed.counts[window * size..(window + 1) * size],
+        }
+    };
+    (0..count).map(|i| i * all / count).map(seen).collect()
+}
+
+/// Gradients of a window with twice as many steps again and again until they miss at most `tolerance` bits, and those steps.
+fn refined(
+    gradients: &mut InputGradients,
+    window: &GradientWindow<'_>,
+    target: Option<usize>,
+    options: &GradientOptions,
+    tolerance: f64,
+) -> Result<(WindowGradients, usize), BackendError> {
+    let mut steps = options.steps.max(1);
+    loop {
+        let found = gradients.window(window, target, &nodes(steps))?;
+        let next = (2 * steps).min(options.most_steps);
+        if found.residual().abs() <= tolerance || next <= steps {
+            return Ok((found, steps));
+        }
+        steps = next;
+    }
+}
+
 /// Sums of windows.
 struct Sums {
+    /// Steps of all windows.
+    steps: usize,
+    /// Bits that contributions to all units miss, without their sign; the same of single targets.
+    missed: [f64; 2],
     /// Of each window: contributions by source, gained, spikes predicted.
     windows: Vec<(Vec<f64>, f64, f64)>,
     /// The same of each target: contributions by source, spikes of the target.
@@ -85,15 +190,16 @@ fn by_source(gradients: &WindowGradients) -> Vec<f64> {
     own.into_iter().chain(beside).collect()
 }
 
-/// Attributes windows of `observed` to their inputs. `each` is called after every window.
+/// Attributes windows of `observed` to their inputs. Steps are doubled window by window where contributions miss more than
+/// [`LARGEST_RESIDUAL`] of what the inputs of a window gain in the mean. `each` is called after every window.
 ///
 /// # Errors
 /// A device that failed.
-pub fn attribute_inputs(
+pub fn attribute_inputs<'a>(
     gradients: &mut InputGradients,
     config: &ModelConfig,
-    mut inputs: Inputs<'_>,
-    observed: &Observed,
+    mut inputs: Inputs<'a>,
+    observed: &'a Observed,
     options: &GradientOptions,
     resamples: impl Fn(usize) -> Resamples,
     mut each: impl FnMut(),
@@ -108,17 +214,21 @@ pub fn attribute_inputs(
         .collect();
     let beside = config.conditions.len();
     let mut sums = Sums {
+        steps: 0,
+        missed: [0.0; 2],
         windows: Vec::new(),
         targets: vec![Vec::new(); if options.by_target { units } else { 0 }],
         out: InputAttribution {
+            complete: false,
+            residual: 0.0,
             windows: 0,
-            steps: options.steps,
+            steps: 0,
+            steps_mean: 0.0,
             by_source: Vec::new(),
             gained: Bits {
                 value: None,
                 ci95: None,
             },
-            largest_residual: 0.0,
             times_s: (0..groups)
                 .map(|group| (group as f64 + 0.5) * config.latent_step - history_s)
                 .collect(),
@@ -139,57 +249,49 @@ pub fn attribute_inputs(
             sources,
         },
     };
-    let all = observed.windows();
-    let chosen: Vec<usize> = match options.windows {
-        most if most < all => (0..most).map(|i| i * all / most).collect(),
-        _ => (0..all).collect(),
-    };
-    let size = observed.bins() * units;
-    for window in chosen {
-        let start_ns = observed.starts_ns[window];
-        let end_ns = start_ns + observed.shape.history_ns;
-        let past = inputs.spikes.between(start_ns, end_ns);
-        let times_s: Vec<f64> = past
-            .times_ns
-            .iter()
-            .map(|&time| (time - start_ns) as f64 * 1e-9)
-            .collect();
-        let spikes = inputs.spikes;
-        let traces = inputs
-            .traces
-            .as_mut()
-            .map(|traces| traces.advance(spikes, end_ns).clone());
-        let seen = GradientWindow {
-            times_s: &times_s,
-            units: past.units,
-            traces: traces.as_ref(),
-            conditions: inputs.conditions.at(end_ns),
-            counts: &observed.counts[window * size..(window + 1) * size],
-        };
-        let found = gradients.window(&seen, None)?;
-        sums.add(&found, &seen, &group_of);
-        for (target, sums) in sums.targets.iter_mut().enumerate() {
+    let windows = spread(&mut inputs, observed, options.windows);
+    let mut gained = 0.0;
+    for seen in &windows {
+        gained += gradients.gained(&seen.window())?.abs();
+    }
+    gained /= windows.len().max(1) as f64;
+    let tolerance = (LARGEST_RESIDUAL * gained).max(LEAST_BITS);
+    for seen in &windows {
+        let seen = seen.window();
+        let (found, steps) = refined(gradients, &seen, None, options, tolerance)?;
+        sums.add(&found, steps, &seen, &group_of);
+        for target in 0..sums.targets.len() {
             let counted = seen.counts.iter().skip(target).step_by(units);
             let spikes = counted.map(|&count| f64::from(count)).sum();
-            sums.push((by_source(&gradients.window(&seen, Some(target))?), spikes));
+            // All targets together may miss as much as the whole prediction.
+            let (found, steps) = refined(gradients, &seen, Some(target), options, tolerance / units as f64)?;
+            sums.missed[1] += found.residual().abs();
+            sums.out.steps = sums.out.steps.max(steps);
+            sums.targets[target].push((by_source(&found), spikes));
         }
         let (tokens, attention) = gradients.attention(&seen)?;
         sums.attend(&tokens, &attention, &group_of);
         each();
     }
     let count = sums.windows.len();
-    Ok(sums.finish(&resamples(count)))
+    Ok(sums.finish(&resamples(count), gained, tolerance))
 }
 
 impl Sums {
-    fn add(&mut self, found: &WindowGradients, seen: &GradientWindow<'_>, group_of: &dyn Fn(f64) -> usize) {
+    fn add(
+        &mut self,
+        found: &WindowGradients,
+        steps: usize,
+        seen: &GradientWindow<'_>,
+        group_of: &dyn Fn(f64) -> usize,
+    ) {
+        self.steps += steps;
+        self.missed[0] += found.residual().abs();
         let out = &mut self.out;
+        out.steps = out.steps.max(steps);
         let (units, groups) = (out.by_unit.len(), out.times_s.len());
-        let gained = found.ends_of_path[0] - found.ends_of_path[1];
-        let residual = found.residual().abs() / gained.abs().max(f64::MIN_POSITIVE);
-        out.largest_residual = out.largest_residual.max(residual);
         let spikes: f64 = seen.counts.iter().map(|&count| f64::from(count)).sum();
-        self.windows.push((by_source(found), gained, spikes));
+        self.windows.push((by_source(found), found.gained(), spikes));
         for ((&bits, &time), &unit) in found.spikes.iter().zip(seen.times_s).zip(seen.units) {
             let group = group_of(time);
             out.spikes_by_time[group] += bits;
@@ -235,8 +337,11 @@ impl Sums {
         }
     }
 
-    fn finish(self, resamples: &Resamples) -> InputAttribution {
+    /// `gained` is the mean over windows of what the inputs gained, without its sign, and `tolerance` what may be missed of it.
+    fn finish(self, resamples: &Resamples, gained: f64, tolerance: f64) -> InputAttribution {
         let Sums {
+            steps,
+            missed,
             windows,
             targets,
             mut out,
@@ -260,6 +365,11 @@ impl Sums {
         };
         let sources = 0..out.sources.len();
         out.windows = windows.len();
+        let per_window = 1.0 / windows.len().max(1) as f64;
+        out.steps_mean = steps as f64 * per_window;
+        let missed = missed[0].max(missed[1]) * per_window;
+        out.complete = missed <= tolerance;
+        out.residual = missed / gained.max(LEAST_BITS);
         out.gained = figure(&|window| (windows[window].1, windows[window].2));
         out.by_source = sources
             .clone()
@@ -282,7 +392,6 @@ impl Sums {
         let all = of_bits.into_iter().chain(modalities).flatten();
         all.chain(out.by_unit.iter_mut().flatten())
             .for_each(|bits| *bits *= per_spike);
-        let per_window = 1.0 / windows.len().max(1) as f64;
         let attention = [&mut out.attention_by_source, &mut out.attention_by_time];
         let attention = attention.into_iter().chain(&mut out.attention_by_head).flatten();
         attention

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod oracle;
 pub mod parts;
 pub mod predictions;
+pub mod quadrature;
 pub mod reaching;
 pub mod report;
 pub mod speed;

@@ -100,7 +100,7 @@ impl Comparison {
     /// # Panics
     /// If a row lacks a number of seconds.
     pub fn figures(&self, bootstrap: usize, seed: u64) -> Transfer {
-        let resamples = Resamples::new(self.observed.windows(), bootstrap, seed);
+        let resamples = Resamples::of_recording(self.observed.windows(), bootstrap, seed);
         let row = |(index, row): (usize, &Gained)| {
             assert_eq!(row.cells.len(), self.seconds.len(), "{}", row.name);
             let cells = row.cells.iter().enumerate().map(|(column, (gains, detail))| {
@@ -138,7 +138,7 @@ fn in_words(seconds: &[f64], rows: &[Row]) -> Vec<String> {
             let named = others.iter().filter_map(|row| {
                 let more = row.cells[column].first_gains_more?;
                 let value = more.value?;
-                of(more.ci95?).then(|| format!("{} ({:+.4})", row.name, value))
+                of(more.ci95?).then(|| format!("{} ({})", row.name, signed(value)))
             });
             named.collect()
         };
@@ -164,10 +164,24 @@ fn in_words(seconds: &[f64], rows: &[Row]) -> Vec<String> {
     seconds.iter().enumerate().map(sentence).collect()
 }
 
+/// With its sign, but for zero, which has a plus.
+fn signed(value: f64) -> String {
+    // −0 + 0 is 0.
+    format!("{:+.4}", (value * 1e4).round() / 1e4 + 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::metrics::tests::{observed, predictions};
     use super::*;
+
+    #[test]
+    fn no_zero_is_negative() {
+        assert_eq!(
+            [-1e-5, 0.0, -0.00016, 0.1].map(signed),
+            ["+0.0000", "+0.0000", "-0.0002", "+0.1000"]
+        );
+    }
 
     #[test]
     fn every_row_has_a_cell_for_every_number_of_seconds() {

@@ -14,7 +14,7 @@ use super::sampler::Span;
 use super::TrainError;
 use crate::data::{DataError, Interval, Position, Recording};
 use crate::evaluate::baseline::{FitData, FitPart, Glm, GlmOptions, Persistence, Recent, Source};
-use crate::evaluate::conditions::{conditions_of, SeriesError};
+use crate::evaluate::conditions::{conditions_of, notes_on_samples, SeriesError};
 use crate::evaluate::forward::Inputs;
 use crate::evaluate::predictions::{of_network, Observed, Predictions};
 use crate::evaluate::transfer::{Comparison, Transfer};
@@ -181,6 +181,7 @@ pub fn transfer(
         )));
     }
     let mut notes = recording.notes.clone();
+    notes.extend(notes_on_samples(&checkpoint.config, recording));
     if unobserved > 0 {
         notes.push(format!(
             "{unobserved} windows predict time in which the units were not observed: {}",
@@ -189,6 +190,12 @@ pub fn transfer(
                 false => "counted as silence; --observed-only leaves them out",
             }
         ));
+    }
+
+    // Before anything that takes long.
+    for upper in uppers {
+        let units = session.known_to(&upper.checkpoint, upper.session.as_deref())?;
+        units.check_rates(&upper.checkpoint, &mean_log_rates(&observed))?;
     }
 
     let mut comparison = Comparison::new(observed, options.seconds.clone());
@@ -203,8 +210,6 @@ pub fn transfer(
     for upper in uppers {
         let name = format!("upper bound, {}", upper.name);
         doing(Doing::Begins(name.clone(), 0));
-        let units = UnitMatch::new(&upper.checkpoint, &recording.unit_ids, upper.session.as_deref())?;
-        units.check_rates(&upper.checkpoint, &mean_log_rates(comparison.observed()))?;
         let predictions = session.predicted(&upper.checkpoint, upper.session.as_deref(), &comparison)?;
         comparison.add_fixed(&name, &predictions, "trained on this session");
     }
@@ -415,13 +420,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// What a network that knows the session's units predicts in the windows.
-    fn predicted(
-        &self,
-        checkpoint: &Checkpoint,
-        session: Option<&str>,
-        comparison: &Comparison,
-    ) -> Result<Predictions, TransferError> {
+    /// The session's units in a network that knows all of them, and predicts the same windows.
+    fn known_to(&self, checkpoint: &Checkpoint, session: Option<&str>) -> Result<UnitMatch, TransferError> {
         let matched = UnitMatch::new(checkpoint, &self.recording.unit_ids, session)?;
         if matched.unknown() > 0 {
             return Err(TransferError::Asked(format!(
@@ -431,19 +431,30 @@ impl<'a> Session<'a> {
                 self.recording.name
             )));
         }
-        let mut network = build(checkpoint, &matched.rows, &self.options.build)?;
-        let shape = WindowShape::new(network.config(), network.plan().bins);
-        if shape != self.shape {
+        if WindowShape::new(&checkpoint.config, checkpoint.config.bins()) != self.shape {
             return Err(TransferError::Asked(
                 "the upper bound's checkpoint has another history, bin or horizon: the same windows cannot be scored"
                     .into(),
             ));
         }
+        Ok(matched)
+    }
+
+    /// What a network that knows the session's units predicts in the windows.
+    fn predicted(
+        &self,
+        checkpoint: &Checkpoint,
+        session: Option<&str>,
+        comparison: &Comparison,
+    ) -> Result<Predictions, TransferError> {
+        let matched = self.known_to(checkpoint, session)?;
+        let mut network = build(checkpoint, &matched.rows, &self.options.build)?;
         let traces = matched
             .traces(checkpoint)
             .map(|traces| TraceReader::new(traces, self.origin_ns, self.shape.bin_ns, &self.recording.intervals));
         let inputs = Inputs {
             spikes: self.spikes(),
+            spike_tokens: true,
             traces,
             conditions: conditions_of(network.config(), self.recording)?,
         };

@@ -10,6 +10,9 @@ use rand_chacha::ChaCha8Rng;
 /// Fewer resamples in which a figure exists give no interval.
 const FEWEST: usize = 20;
 
+/// With fewer blocks a resample is nearly the recording itself: of one or two, every resample is, and intervals have no width.
+const FEWEST_BLOCKS: usize = 10;
+
 /// How often each window is drawn, in each of B resamples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resamples {
@@ -18,11 +21,30 @@ pub struct Resamples {
     weights: Vec<f64>,
 }
 
+/// Consecutive windows that are drawn together.
+fn block(windows: usize) -> usize {
+    (windows as f64).cbrt().ceil() as usize
+}
+
 impl Resamples {
+    /// Draws `count` resamples of a recording's windows; none of so few that intervals would say nothing.
+    pub fn of_recording(windows: usize, count: usize, seed: u64) -> Self {
+        let none = Resamples::new(windows, 0, seed);
+        match none.enough_windows() {
+            true => Resamples::new(windows, count, seed),
+            false => none,
+        }
+    }
+
+    /// Whether there are blocks enough for intervals.
+    pub fn enough_windows(&self) -> bool {
+        self.windows >= FEWEST_BLOCKS * block(self.windows)
+    }
+
     /// Draws `count` resamples of `windows` windows.
     pub fn new(windows: usize, count: usize, seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let block = (windows as f64).cbrt().ceil() as usize;
+        let block = block(windows);
         let mut weights = vec![0.0; windows * count];
         for weights in weights.chunks_exact_mut(windows.max(1)) {
             let mut drawn = 0;
@@ -105,6 +127,16 @@ mod tests {
         assert!((width - 2.0 * 1.96 * 0.01443).abs() < 0.25 * width, "{width}");
         let centre = values.iter().sum::<f64>() / 400.0;
         assert!(low < centre && centre < high);
+    }
+
+    #[test]
+    fn few_windows_have_no_resamples() {
+        for (windows, enough) in [(0, false), (2, false), (39, false), (40, true), (600, true)] {
+            let resamples = Resamples::of_recording(windows, 100, 0);
+            assert_eq!(resamples.enough_windows(), enough, "{windows}");
+            let interval = resamples.intervals95(1, |_| vec![Some(1.0)])[0];
+            assert_eq!(interval.is_some(), enough, "{windows}");
+        }
     }
 
     #[test]

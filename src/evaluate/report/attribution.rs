@@ -2,7 +2,7 @@
 
 use super::html::{escape, number, opening, table};
 use super::plot::{Axis, Plot};
-use crate::evaluate::attribution::{in_words, Attribution};
+use crate::evaluate::attribution::Attribution;
 use crate::evaluate::input_attribution::InputAttribution;
 use crate::evaluate::metrics::Bits;
 
@@ -27,9 +27,11 @@ pub fn render_attribution(
          up to the difference between all modalities and spikes alone. Both figures speak of the network: what it did not \
          learn to read contributes nothing, and what the spikes already tell is not counted for a modality.</p>\n",
     );
-    for contribution in &attribution.contributions {
-        let (name, words) = (escape(&contribution.modality), in_words(&contribution.delta.overall));
-        page.push_str(&format!("<p>{name}: {words}.</p>\n"));
+    let of_spikes = ("spike tokens", &attribution.spike_tokens.verdict);
+    let beside = attribution.contributions.iter();
+    let beside = beside.map(|contribution| (&contribution.modality[..], &contribution.verdict));
+    for (name, verdict) in std::iter::once(of_spikes).chain(beside) {
+        page.push_str(&format!("<p>{}: {}.</p>\n", escape(name), escape(verdict)));
     }
     if !attribution.parts.is_empty() {
         page.push_str("<h2>Lost without it, in parts of the experiment</h2>\n");
@@ -86,6 +88,12 @@ fn overall(attribution: &Attribution) -> Vec<Vec<String>> {
     ] {
         rows.push(vec![name.into(), text(&figures.overall), String::new(), String::new()]);
     }
+    rows.push(vec![
+        "spike tokens".into(),
+        String::new(),
+        text(&attribution.spike_tokens.delta.overall),
+        String::new(),
+    ]);
     for contribution in &attribution.contributions {
         let shapley = contribution.shapley.as_ref();
         rows.push(vec![

@@ -13,15 +13,21 @@ const MOST_UNITS: usize = 60;
 /// The section.
 pub fn section(inputs: &InputAttribution, unit_ids: &[String]) -> String {
     let mut page = String::from("<h2>By integrated gradients</h2>\n");
+    if !inputs.complete {
+        page.push_str(&format!("<p class=\"fault\">{}.</p>\n", escape(&inputs.in_words())));
+    }
     page.push_str(&table(&sources(inputs)));
     page.push_str(&format!(
-        "<p>Bits per spike, {} windows, {} steps from the baseline: keys and values of zero for the tokens of units, modalities and \
-         recent history at their means. Contributions add up to what the inputs gained over that baseline; they miss at most {} % of \
-         it in any window. A gain over a baseline is not a gain over doing without (that is Δ, above).</p>\n",
-        inputs.windows,
-        inputs.steps,
-        number(Some(100.0 * inputs.largest_residual), 2)
+        "<p>Bits per spike, {} windows. The baseline has keys and values of zero for the tokens of units, modalities and recent \
+         history at their means, and what the inputs gained over it is to be made up by their contributions. A gain over a baseline is \
+         not a gain over doing without (that is Δ, above).</p>\n",
+        inputs.windows
     ));
+    if !inputs.complete {
+        // Where contributions do not add up, maps of them would be believed all the same.
+        return page;
+    }
+    page.push_str(&format!("<p>Here {}.</p>\n", escape(&inputs.in_words())));
     page.push_str("<div class=\"pair\">\n");
     let of_time = |values: &[f64]| -> Vec<(f64, f64)> {
         let times = inputs.times_s.iter().map(|time| time * 1e3);
@@ -175,4 +181,50 @@ fn map(inputs: &InputAttribution, order: &[usize], unit_ids: &[String]) -> Strin
         }
     }
     svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of one unit and no modality.
+    fn found(complete: bool) -> InputAttribution {
+        let bits = Bits {
+            value: Some(-1e-6),
+            ci95: None,
+        };
+        InputAttribution {
+            complete,
+            residual: if complete { 0.01 } else { 0.86 },
+            windows: 3,
+            steps: 512,
+            steps_mean: 100.0,
+            sources: ["spikes", "starts and ends", "own history", "population's history"]
+                .map(String::from)
+                .to_vec(),
+            by_source: vec![bits; 4],
+            gained: bits,
+            times_s: vec![-0.1],
+            spikes_by_time: vec![0.1],
+            spikes_by_unit_and_time: vec![0.1],
+            by_unit: vec![[0.1; 4]],
+            by_modality: Vec::new(),
+            by_target: Vec::new(),
+            influence_by_target: Vec::new(),
+            attention_by_source: vec![0.5; 2],
+            attention_by_head: vec![vec![0.5; 2]],
+            attention_by_time: vec![0.5],
+            attention_by_unit: vec![[0.5; 2]],
+        }
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_not_drawn() {
+        let ids = ["unit0000".to_string()];
+        let [whole, part] = [true, false].map(|complete| section(&found(complete), &ids));
+        assert!(whole.contains("<figure>") && whole.contains("unit0000") && whole.contains("miss 1.0 %"));
+        assert!(!whole.contains("INCOMPLETE") && !whole.contains("-0.0000"));
+        assert!(part.contains("<p class=\"fault\">INCOMPLETE: with 512 steps contributions still miss 86.0 %"));
+        assert!(!part.contains("<figure>") && !part.contains("unit0000"));
+    }
 }

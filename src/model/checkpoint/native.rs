@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::{Checkpoint, HostTensor, Reason, Stored};
 use crate::model::config::ModelConfig;
@@ -17,10 +17,22 @@ const NOTE: &str = "note.";
 /// Tensor that holds the null log rates.
 const NULL_RATES: &str = "null_rate_lookup";
 
+/// What is wrong with the container, and what to do about it.
+fn damaged(error: SafeTensorError) -> Reason {
+    Reason::Archive(match error {
+        SafeTensorError::HeaderTooSmall
+        | SafeTensorError::InvalidHeaderLength
+        | SafeTensorError::MetadataIncompleteBuffer => {
+            format!("the file is cut off, or has bytes after its end: copy it again ({error})")
+        }
+        other => other.to_string(),
+    })
+}
+
 /// Reads a file's bytes. `hash` is the file's.
 pub(super) fn read(bytes: &[u8], hash: u64) -> Result<Checkpoint, Reason> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| Reason::Archive(error.to_string()))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| Reason::Archive(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let metadata = header.metadata().as_ref().ok_or(Reason::Missing("metadata"))?;
     if metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(Reason::Missing("the metadata `format` of a NeuroHorizon checkpoint"));
@@ -135,4 +147,24 @@ fn in_order(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut header = serde_json::to_vec(&header).ok()?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_cut_off_is_to_be_copied_again() {
+        let whole = Checkpoint::random(&ModelConfig::default(), 2, 1)
+            .to_safetensors(Stored::F32)
+            .unwrap();
+        for length in [100, whole.len() / 2, whole.len() - 1] {
+            let error = Checkpoint::from_bytes("x", &whole[..length]).unwrap_err().to_string();
+            assert!(
+                error.contains("cut off") && error.contains("copy it again"),
+                "{length}: {error}"
+            );
+        }
+        assert!(Checkpoint::from_bytes("x", &whole).is_ok());
+    }
 }
