@@ -40,6 +40,7 @@ pub fn start(
         deadline_ns: None,
         ring_events: 1 << 18,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.into(),
             latest_endpoint: None,

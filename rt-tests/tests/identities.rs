@@ -218,6 +218,7 @@ fn a_run_computes_them_while_it_predicts() {
         deadline_ns: Some(1_000 * MS),
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,

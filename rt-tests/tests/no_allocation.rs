@@ -203,6 +203,7 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         deadline_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,

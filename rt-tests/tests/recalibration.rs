@@ -39,6 +39,7 @@ fn run_config(endpoint: &str, deadline_ns: i64) -> RunConfig {
         deadline_ns: Some(deadline_ns),
         ring_events: 1 << 16,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.into(),
             latest_endpoint: None,

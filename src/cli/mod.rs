@@ -36,6 +36,7 @@ pub mod run_config;
 pub mod run_device_sources;
 mod run_devices;
 pub mod run_model;
+pub mod run_realtime;
 pub mod run_source;
 mod save_identities;
 mod signals;
