@@ -15,6 +15,7 @@ mod calibrate;
 mod compute;
 mod decode;
 pub mod demo;
+mod doctor;
 mod emulate;
 mod error;
 mod eval;
@@ -77,6 +78,7 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     Emulate(emulate::EmulateArgs),
     Inspect(inspect::InspectArgs),
+    Doctor(doctor::DoctorArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
 }
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Emulate(args)) => emulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         None => demo::demo(),
