@@ -334,6 +334,11 @@ pub trait Backend {
     /// What runs, for people: instruction set, threads, device.
     fn describe(&self) -> String;
 
+    /// The system's numbers of the threads that compute beside the calling one.
+    fn worker_threads(&self) -> &[i32] {
+        &[]
+    }
+
     // ---- storage; may allocate -----------------------------------------------------------------------------------
 
     /// A tensor of zeros.

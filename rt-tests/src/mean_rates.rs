@@ -41,6 +41,7 @@ pub fn start(
         stuck_after_ns: None,
         ring_events: 1 << 18,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.into(),
             latest_endpoint: None,

@@ -197,6 +197,7 @@ fn the_pipeline_goes_on_and_says_so() {
         stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: free_endpoint(),
             latest_endpoint: None,

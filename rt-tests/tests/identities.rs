@@ -229,6 +229,7 @@ fn computed_in_a_run(config: &ModelConfig) {
         stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,

@@ -204,6 +204,7 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,

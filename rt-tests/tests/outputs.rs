@@ -51,6 +51,7 @@ fn run(source: Box<dyn Source>, predictor: Box<dyn Predictor>, null: &NullModel)
         stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint,
             latest_endpoint: None,
@@ -327,6 +328,7 @@ fn outputs_whose_topics_begin_alike_are_refused() {
         stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish,
     };
     let source = vec![recorded(100, Pace::AsFast)];

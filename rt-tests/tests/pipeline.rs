@@ -59,6 +59,7 @@ fn config(wait_for_subscriber: Duration) -> RunConfig {
         stuck_after_ns: None,
         ring_events: 4_096,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: Some("tcp://127.0.0.1:*".into()),

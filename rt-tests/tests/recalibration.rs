@@ -40,6 +40,7 @@ fn run_config(endpoint: &str, deadline_ns: i64) -> RunConfig {
         stuck_after_ns: None,
         ring_events: 1 << 16,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.into(),
             latest_endpoint: None,

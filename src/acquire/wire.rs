@@ -15,6 +15,7 @@ pub mod units;
 
 pub use clock::{ClockConfig, DeviceClock, Placed};
 pub use counters::{WireCounters, WireReport};
+pub(crate) use datagrams::RECEIVE_BUFFER;
 pub use device::Device;
 pub use units::UnitList;
 

@@ -39,5 +39,5 @@ pub fn demo() -> Result<ExitCode, CliError> {
         bin_ns(&file.model, Some(&checkpoint))?,
     )?])?;
     let model = build_predictor(&file.model, &file.publish.latents, Some(&checkpoint), &source)?;
-    run_to_the_end(&file, source, model, None, (false, false))
+    run_to_the_end(&file, source, model, None, (false, false, false))
 }

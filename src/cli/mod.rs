@@ -15,6 +15,7 @@ mod calibrate;
 mod compute;
 mod decode;
 pub mod demo;
+mod doctor;
 mod emulate;
 mod emulate_network_events;
 mod error;
@@ -37,6 +38,7 @@ pub mod run_config;
 pub mod run_device_sources;
 mod run_devices;
 pub mod run_model;
+pub mod run_realtime;
 pub mod run_source;
 mod save_identities;
 mod signals;
@@ -80,6 +82,7 @@ enum Command {
     Trigger(trigger::TriggerArgs),
     Emulate(emulate::EmulateArgs),
     Inspect(inspect::InspectArgs),
+    Doctor(doctor::DoctorArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
 }
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Some(Command::Trigger(args)) => trigger::run(&args),
         Some(Command::Emulate(args)) => emulate::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         None => demo::demo(),

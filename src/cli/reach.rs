@@ -291,6 +291,7 @@ fn run_config(args: &ReachArgs) -> RunConfig {
         stuck_after_ns: None,
         ring_events: RING_EVENTS,
         decode_core: None,
+        realtime: Default::default(),
         publish: PublishConfig {
             endpoint: args.endpoint.clone(),
             latest_endpoint: None,

@@ -32,7 +32,8 @@ pub(super) const SIGNAL_BURST: Duration = Duration::from_millis(500);
 #[command(after_help = "Examples:\n  neurohorizon run configs/simulate.toml --duration 10\n  \
                         neurohorizon run configs/replay.toml --recording session.npz --checkpoint model.ckpt --from 0.8\n  \
                         neurohorizon run configs/replay.toml --recording new.npz --checkpoint model.safetensors --calibrate 30\n  \
-                        neurohorizon run configs/replay.toml --checkpoint model.ckpt --latents newest\n\n\
+                        neurohorizon run configs/replay.toml --checkpoint model.ckpt --latents newest\n  \
+                        neurohorizon run rig.toml --realtime     # `neurohorizon doctor` says what the machine lacks for it\n\n\
                         SIGUSR1 has the units' identities computed anew (--calibrate), from their last activity.")]
 pub struct RunArgs {
     /// The configuration: `configs/*.toml` document every key.
@@ -90,6 +91,10 @@ pub struct RunArgs {
     /// its newest time; FILE.npz, the same along the principal components in a file of `eval --export`; `off`.
     #[arg(long, value_name = "off|full|newest|FILE.npz")]
     pub latents: Option<LatentsOption>,
+    /// Ask the system for real-time priorities, locked memory, touched stacks and cores that wake quickly, as recommended where
+    /// [realtime] says nothing else. What is refused is reported, and the run goes on without.
+    #[arg(long)]
+    pub realtime: bool,
     /// One JSON object on standard output at the end (the fields of `RunSummary`) instead of text.
     #[arg(long)]
     pub json: bool,
@@ -185,7 +190,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     if let Some(saver) = &saver {
         saver.check()?;
     }
-    run_to_the_end(&file, source, model, saver, (args.json, args.quiet))
+    run_to_the_end(&file, source, model, saver, (args.realtime, args.json, args.quiet))
 }
 
 /// Refuses a reference that is longer than the run: no identities would ever be computed.
@@ -209,7 +214,7 @@ pub(super) fn run_to_the_end(
     source: BuiltSources,
     model: BuiltPredictor,
     saver: Option<IdentitySaver>,
-    (json, quiet): (bool, bool),
+    (realtime, json, quiet): (bool, bool, bool),
 ) -> Result<ExitCode, CliError> {
     let (stop, impatient) = super::signals::catch()?;
     let mut calls = RecalibrationCalls {
@@ -228,7 +233,7 @@ pub(super) fn run_to_the_end(
         .iter()
         .filter_map(|source| DeviceWatch::new(source.as_ref()))
         .collect();
-    let config = run_config(file, start_ns)?;
+    let config = run_config(file, start_ns, realtime)?;
     let description = model.predictor.describe();
     let model_units = model.predictor.unit_ids().len();
     let windows = OracleWindows {
@@ -258,8 +263,16 @@ pub(super) fn run_to_the_end(
     }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
     let (mut stopping_since, mut told) = (None, false);
+    let mut set_up_told = false;
     while !run.wait(Progress::REFRESH) {
         progress.show(&run.live());
+        // By now every thread has set itself up. What is granted stands in the summary.
+        if !std::mem::replace(&mut set_up_told, true) {
+            let report = run.realtime().unwrap_or_default();
+            report
+                .refused()
+                .for_each(|step| progress.tell(&format!("real time    {step}")));
+        }
         for watch in &mut watches {
             if let Some(news) = watch.news() {
                 progress.tell(&format!("source       {}: {news}", watch.name));
@@ -336,7 +349,7 @@ fn oracle(section: &SimulateSection, windows: OracleWindows, null_log_rates: &[f
     Ok(score(population(section)?, windows, null_log_rates).overall())
 }
 
-fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
+fn run_config(file: &RunFile, start_ns: i64, realtime: bool) -> Result<RunConfig, CliError> {
     let (pipeline, publish) = (&file.pipeline, &file.publish);
     if publish.high_water_mark < 1_000 {
         return Err(CliError::Config(format!(
@@ -351,6 +364,7 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
         )));
     }
     let wait_ns = s_to_ns("publish.wait_for_subscriber_s", publish.wait_for_subscriber_s)?;
+    let decode_core = file.model.cores.as_ref().and_then(|cores| cores.first().copied());
     Ok(RunConfig {
         start_ns,
         grace_ns: ms_to_ns("pipeline.grace_ms", pipeline.grace_ms, 0.0)?,
@@ -363,7 +377,8 @@ fn run_config(file: &RunFile, start_ns: i64) -> Result<RunConfig, CliError> {
             .map(|ms| ms_to_ns("pipeline.stuck_after_ms", ms, 0.1))
             .transpose()?,
         ring_events: pipeline.ring_events,
-        decode_core: file.model.cores.as_ref().and_then(|cores| cores.first().copied()),
+        decode_core,
+        realtime: file.realtime.settings(realtime, decode_core)?,
         publish: PublishConfig {
             endpoint: publish.endpoint.clone(),
             latest_endpoint: Some(publish.latest_endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::latents_option::LatentsOption;
 use super::run_devices::{BlackrockSection, BridgeSection, Devices, IntanSection, OpenEphysSection};
+use super::run_realtime::RealtimeSection;
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
 use crate::data::Position;
@@ -41,6 +42,9 @@ pub struct RunFile {
     /// Where predictions go.
     #[serde(default)]
     pub publish: PublishSection,
+    /// What is asked of the system.
+    #[serde(default)]
+    pub realtime: RealtimeSection,
 }
 
 /// `[replay]`

@@ -254,6 +254,8 @@ impl UnitMatch {
 pub trait Inference: Send {
     /// The backend, for people.
     fn describe(&self) -> String;
+    /// The system's numbers of the threads that compute beside the calling one.
+    fn worker_threads(&self) -> &[i32];
     /// Sizes and variant.
     fn config(&self) -> &ModelConfig;
     /// What it was built for.
@@ -305,6 +307,9 @@ where
 {
     fn describe(&self) -> String {
         Network::describe(self)
+    }
+    fn worker_threads(&self) -> &[i32] {
+        Network::worker_threads(self)
     }
     fn config(&self) -> &ModelConfig {
         Network::config(self)

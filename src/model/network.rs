@@ -95,6 +95,11 @@ impl<B: Backend> Network<B> {
         self.backend.describe()
     }
 
+    /// The system's numbers of the threads that compute beside the calling one.
+    pub fn worker_threads(&self) -> &[i32] {
+        self.backend.worker_threads()
+    }
+
     /// Sizes and variant.
     pub fn config(&self) -> &ModelConfig {
         &self.config

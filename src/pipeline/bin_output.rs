@@ -58,6 +58,9 @@ impl Predictor for WithBinOutputs {
     fn max_spikes(&self) -> usize {
         self.inner.max_spikes()
     }
+    fn worker_threads(&self) -> Vec<i32> {
+        self.inner.worker_threads()
+    }
     fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
         self.inner.bin_closed(bin);
         self.outputs.iter_mut().for_each(|output| output.bin_closed(bin));

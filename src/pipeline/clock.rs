@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 pub use crate::acquire::host_time::monotonic_ns;
+use crate::realtime::scheduling::set_timer_slack;
 
 /// Length of a short poll, ns: the wait of a thread whose data is due any moment.
 const SHORT_POLL_NS: i64 = 50_000;
@@ -29,11 +30,8 @@ pub(crate) fn wait_for(now_ns: i64, expected_ns: Option<i64>) -> Duration {
 
 /// Asks for timers of the calling thread that are exact to a microsecond (Linux rounds sleeps by 50 µs otherwise).
 pub(crate) fn use_precise_timers() {
-    #[cfg(target_os = "linux")]
-    {
-        // A kernel that refuses leaves the timers as they are: later, not wrong.
-        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
-    }
+    // A kernel that refuses leaves the timers as they are: later, not wrong.
+    let _ = set_timer_slack();
 }
 
 /// What is known of the offset host − device from the clock markers of one second.

@@ -218,6 +218,10 @@ impl Predictor for NetworkPredictor {
     fn max_spikes(&self) -> usize {
         self.network.plan().max_spikes
     }
+    fn worker_threads(&self) -> Vec<i32> {
+        let networks = std::iter::once(&self.network).chain(&self.standby);
+        networks.flat_map(|network| network.worker_threads()).copied().collect()
+    }
     fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
         if let Some(traces) = &mut self.traces {
             traces.push_bin(bin.counts.iter().map(|&count| count as f32));

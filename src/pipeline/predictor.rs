@@ -29,6 +29,10 @@ pub trait Predictor: Send {
     fn describe(&self) -> String;
     /// Most spikes that a window may hold.
     fn max_spikes(&self) -> usize;
+    /// The system's numbers of the threads that take part in a prediction beside the calling one; asked once, before the run.
+    fn worker_threads(&self) -> Vec<i32> {
+        Vec::new()
+    }
     /// A bin has closed: called for every bin in order, before the prediction that follows it. Does not allocate.
     fn bin_closed(&mut self, _bin: &BinSpikes<'_>) {}
     /// Sizes of the network, where there is one: its modalities are looked for among the sources' series.

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use kernels::cpu::pool::pin_to;
 use thiserror::Error;
 
 use super::bin::{BinAssembler, BinConfig};
@@ -31,6 +30,7 @@ use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, Spi
 use super::watch::Watch;
 use crate::acquire::{Pace, Poll, Source};
 use crate::model::identity::IdentityError;
+use crate::realtime::{self, Role, SetUp};
 
 /// Predictions that may wait for the publisher.
 const SLOTS: usize = 32;
@@ -56,6 +56,8 @@ pub struct RunConfig {
     pub decode_core: Option<usize>,
     /// Where predictions go.
     pub publish: PublishConfig,
+    /// What is asked of the system for the run's threads.
+    pub realtime: realtime::Settings,
 }
 
 /// What scoring and the neutral prediction need to know of the model.
@@ -108,6 +110,7 @@ pub struct Run {
     known_units: usize,
     not_delivered: Vec<String>,
     views: Vec<SourceView>,
+    set_up: SetUp,
 }
 
 fn check(
@@ -171,6 +174,8 @@ impl Run {
         check(config, &sources, predictor.as_ref(), null, &outputs).map_err(RunError::Setup)?;
         let live = Arc::new(Live::new());
         let as_fast = sources[0].pace() == Pace::AsFast;
+        let set_up = SetUp::begin(&config.realtime, !as_fast);
+        set_up.compute_threads(&predictor.worker_threads());
         let bin_ns = predictor.bin_ns();
         let deadline = Deadline {
             budget_ns: (!as_fast).then(|| config.deadline_ns.unwrap_or(bin_ns)),
@@ -256,13 +261,16 @@ impl Run {
         publisher.wait_for_subscriber(config.publish.wait_for_subscriber)?;
         live.set_state(RunState::Running);
 
+        set_up.zeromq_threads();
         let named = |name: &str| std::thread::Builder::new().name(name.into());
         // Nothing is ever sent: the channel closes when the publish thread ends.
         let (alive, finished) = crossbeam_channel::bounded(0);
         let publisher = named("publish").spawn({
             let (live, stop) = (live.clone(), stop.clone());
+            let plan = set_up.thread(Role::Publish, None);
             move || {
                 let _alive = alive;
+                let _entered = plan.enter();
                 let counts = publisher.run(emptier);
                 if counts.is_err() {
                     live.set_state(RunState::Fatal);
@@ -277,18 +285,20 @@ impl Run {
             thread.map(|thread| (thread, control))
         });
         let calibrator = calibrator.transpose()?;
-        let decode_core = config.decode_core;
+        let plan = set_up.thread(Role::Decode, config.decode_core);
         let decoder = named("decode").spawn(move || {
-            if let Some(core) = decode_core {
-                pin_to(core);
-            }
+            let _entered = plan.enter();
             decoder.run()
         })?;
         let host_start_ns = monotonic_ns() + LEAD_NS;
         let mut threads = Vec::new();
         for (source, (writer, counters)) in sources.into_iter().zip(writers.into_iter().zip(counters)) {
             let (live, stop) = (live.clone(), stop.clone());
-            let thread = named("source").spawn(move || run_source(source, writer, host_start_ns, &live, &stop))?;
+            let plan = set_up.thread(Role::Source, None);
+            let thread = named("source").spawn(move || {
+                let _entered = plan.enter();
+                run_source(source, writer, host_start_ns, &live, &stop)
+            })?;
             threads.push((thread, counters));
         }
         Ok(Self {
@@ -308,6 +318,7 @@ impl Run {
             known_units,
             not_delivered,
             views,
+            set_up,
         })
     }
 
@@ -319,6 +330,11 @@ impl Run {
     /// What the device said when it failed and the CPU took over, once that has happened.
     pub fn device_failure(&self) -> Option<&str> {
         self.live.device_failure.get().map(String::as_str)
+    }
+
+    /// What was asked of the system so far, and what came of it; none where nothing was asked for.
+    pub fn realtime(&self) -> Option<realtime::Report> {
+        self.set_up.report()
     }
 
     /// The addresses of the endpoints.
@@ -444,6 +460,7 @@ impl Run {
             outcome,
             failures,
             model: self.model,
+            realtime: self.set_up.report(),
             device_failure: self.live.device_failure.get().cloned(),
             calibration,
             units: self.units,

@@ -10,6 +10,7 @@ use super::output::OutputCounts;
 use super::score::ScoreReport;
 use super::sources::{SourceReport, WayBackCounts};
 use super::stats::LatencySummary;
+use crate::realtime;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -108,6 +109,8 @@ pub struct RunSummary {
     pub failures: Vec<String>,
     /// The model, in one line.
     pub model: String,
+    /// What was asked of the system for the run's threads, and what came of it; none where nothing was asked for.
+    pub realtime: Option<realtime::Report>,
     /// What the device said when it failed and the CPU took over.
     pub device_failure: Option<String>,
     /// How often the units' identities were computed, and what it took; none where they are looked up.
@@ -307,6 +310,9 @@ impl fmt::Display for RunSummary {
                 bins.calibrating,
                 calibration.gaps
             )?;
+        }
+        if let Some(report) = &self.realtime {
+            write!(f, "{report}")?;
         }
         for (name, latency) in [
             ("close → publish", self.latency.close_to_publish),

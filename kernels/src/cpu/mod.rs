@@ -276,6 +276,10 @@ impl Backend for CpuBackend {
         )
     }
 
+    fn worker_threads(&self) -> &[i32] {
+        self.pool.worker_ids()
+    }
+
     fn zeros(&mut self, rows: usize, cols: usize) -> CpuTensor {
         CpuTensor {
             rows,

@@ -1,13 +1,13 @@
 //! On which cores threads run, where the system lets a program say so.
 
 #[cfg(target_os = "linux")]
-pub use linux::{current_core, pin_to, Elsewhere};
+pub use linux::{current_core, current_thread, pin_to, Elsewhere};
 #[cfg(not(target_os = "linux"))]
-pub use other::{current_core, pin_to, Elsewhere};
+pub use other::{current_core, current_thread, pin_to, Elsewhere};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity, CpuSet};
+    use rustix::thread::{gettid, sched_getaffinity, sched_getcpu, sched_setaffinity, CpuSet};
 
     /// Asks the system to run this thread on one core; a refusal leaves it where it is.
     pub fn pin_to(core: usize) {
@@ -21,6 +21,11 @@ mod linux {
     /// The core that this thread runs on just now.
     pub fn current_core() -> usize {
         sched_getcpu()
+    }
+
+    /// The system's number of this thread.
+    pub fn current_thread() -> Option<i32> {
+        Some(gettid().as_raw_nonzero().get())
     }
 
     /// Keeps one thread off a core that another one needs.
@@ -106,6 +111,11 @@ mod other {
     /// No core is known.
     pub fn current_core() -> usize {
         usize::MAX
+    }
+
+    /// No number is known.
+    pub fn current_thread() -> Option<i32> {
+        None
     }
 
     /// Other systems place threads themselves.

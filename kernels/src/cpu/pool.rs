@@ -13,7 +13,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 pub use super::place::pin_to;
-use super::place::{current_core, Elsewhere};
+use super::place::{current_core, current_thread, Elsewhere};
 
 /// How long a worker spins for the next operation before it parks.
 const SPIN: Duration = Duration::from_micros(150);
@@ -90,6 +90,8 @@ pub struct Pool {
     epoch: u32,
     workers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
+    /// The system's numbers of the workers.
+    ids: Vec<i32>,
 }
 
 impl Pool {
@@ -107,8 +109,10 @@ impl Pool {
             parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
             caller_core: AtomicUsize::new(current_core()),
         });
+        let (tell, told) = std::sync::mpsc::channel();
         let workers: Vec<_> = (0..count)
             .map(|worker| {
+                let tell = tell.clone();
                 let shared = Arc::clone(&shared);
                 let core = cores
                     .filter(|cores| !cores.is_empty())
@@ -116,6 +120,9 @@ impl Pool {
                 std::thread::Builder::new()
                     .name(format!("kernels-{}", worker + 1))
                     .spawn(move || {
+                        // Whoever asked has waited for it: the channel is open.
+                        let _ = tell.send(current_thread());
+                        drop(tell);
                         let place = match core {
                             Some(core) => {
                                 pin_to(core);
@@ -128,13 +135,22 @@ impl Pool {
                     .expect("the system starts a thread")
             })
             .collect();
+        drop(tell);
+        let ids = told.into_iter().flatten().collect();
         let handles = workers.iter().map(|worker| worker.thread().clone()).collect();
         Pool {
             shared,
             epoch: 0,
             workers,
             handles,
+            ids,
         }
+    }
+
+    /// The system's numbers of the threads beside the calling one, where it gives them: for whoever schedules them as it
+    /// schedules the caller, which spins for the parts that they have taken.
+    pub fn worker_ids(&self) -> &[i32] {
+        &self.ids
     }
 
     /// Number of threads, the calling one included, and of parts of an operation.

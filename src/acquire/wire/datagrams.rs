@@ -14,7 +14,7 @@ use super::{READ_BYTES, WAIT_NS};
 /// Datagrams in one poll before the source's thread looks at the run again.
 pub(in crate::acquire) const DATAGRAMS: usize = 256;
 /// Bytes that the system is asked to hold.
-const RECEIVE_BUFFER: usize = 16 << 20;
+pub(crate) const RECEIVE_BUFFER: usize = 16 << 20;
 /// A device says something every few milliseconds: after this long without anything it is lost, ns.
 const SILENCE_NS: i64 = 500_000_000;
 
