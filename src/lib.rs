@@ -5,8 +5,9 @@
 //! [`actuate`] raises lines of the rig by what is predicted. [`data`] reads recordings, [`evaluate`] says how good
 //! predictions are, [`train`] fits the network to recordings, [`realtime`] asks the system for what threads with deadlines need,
 //! [`doctor`] says what it lacks, [`cli`] is the command line.
+//! [`record`] keeps all of a run in a file and replays it.
 //!
-//! Arrows point one way: `cli → {train, evaluate, actuate, doctor, pipeline} → {model, acquire, data, realtime} → kernels`.
+//! Arrows point one way: `cli → {train, evaluate, actuate, doctor, record} → pipeline → {model, acquire, data, realtime} → kernels`.
 
 pub mod acquire;
 pub mod actuate;
@@ -18,4 +19,5 @@ pub mod hash;
 pub mod model;
 pub mod pipeline;
 pub mod realtime;
+pub mod record;
 pub mod train;

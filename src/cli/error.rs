@@ -15,6 +15,7 @@ use crate::model::checkpoint::CheckpointError;
 use crate::model::identity::IdentityError;
 use crate::model::BuildError;
 use crate::pipeline::{PredictError, RunError};
+use crate::record::RecordError;
 use crate::train::transfer::TransferError;
 use crate::train::TrainError;
 
@@ -78,6 +79,9 @@ pub enum CliError {
     /// A trigger cannot go on.
     #[error(transparent)]
     Trigger(#[from] TriggerError),
+    /// A recording of a run cannot be made or read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The operating system refused something.
     #[error("{what}: {source}")]
     System {

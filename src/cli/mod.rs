@@ -25,6 +25,7 @@ mod eval_options;
 mod eval_report;
 mod eval_samples;
 mod eval_setup;
+mod export;
 mod inspect;
 pub mod latents_option;
 mod progress;
@@ -33,6 +34,8 @@ mod reach_cursor;
 mod reach_decoders;
 mod reach_report;
 mod reach_screen;
+mod record_option;
+mod replay;
 pub mod run;
 pub mod run_config;
 pub mod run_device_sources;
@@ -81,6 +84,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     Trigger(trigger::TriggerArgs),
     Emulate(emulate::EmulateArgs),
+    Replay(replay::ReplayArgs),
+    Export(export::ExportFileArgs),
     Inspect(inspect::InspectArgs),
     Doctor(doctor::DoctorArgs),
     Verify(verify::VerifyArgs),
@@ -107,6 +112,8 @@ pub fn main() -> ExitCode {
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Trigger(args)) => trigger::run(&args),
         Some(Command::Emulate(args)) => emulate::run(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),

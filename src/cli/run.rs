@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::latents_option::LatentsOption;
 use super::progress::Progress;
+use super::record_option::{header, RecordSection};
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
@@ -20,7 +21,8 @@ use crate::acquire::wire::WireCounters;
 use crate::acquire::Source;
 use crate::data::Position;
 use crate::evaluate::oracle::{score, OracleWindows};
-use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
+use crate::pipeline::{Attached, Outcome, PublishConfig, Run, RunConfig, RunSummary};
+use crate::record::Recorder;
 
 /// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
 pub(super) const SIGNAL_BURST: Duration = Duration::from_millis(500);
@@ -95,6 +97,12 @@ pub struct RunArgs {
     /// [realtime] says nothing else. What is refused is reported, and the run goes on without.
     #[arg(long)]
     pub realtime: bool,
+    /// Record everything that comes in and goes out into this file, which `replay` and `export` take.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Replace that file where there is one.
+    #[arg(long)]
+    pub overwrite: bool,
     /// One JSON object on standard output at the end (the fields of `RunSummary`) instead of text.
     #[arg(long)]
     pub json: bool,
@@ -153,7 +161,7 @@ impl RunArgs {
         replace(&mut file.publish.latest_endpoint, &self.latest_endpoint);
         replace(&mut file.publish.wait_for_subscriber_s, &self.wait_for_subscriber);
         replace(&mut file.publish.latents, &self.latents);
-        Ok(())
+        RecordSection::apply_flags(&mut file.record, self.record.as_deref(), self.overwrite)
     }
 }
 
@@ -226,6 +234,7 @@ pub(super) fn run_to_the_end(
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
     let (name, units) = (source.name(), source.unit_ids.len());
+    let rates = (source.mean_log_rates, source.means_from);
     let sources = source.sources;
     let start_ns = sources[0].start_ns();
     let end_ns = end_ns(&sources);
@@ -244,7 +253,33 @@ pub(super) fn run_to_the_end(
         bins: model.predictor.horizon_bins(),
     };
     let null_log_rates = model.null.log_rates.clone();
-    let run = Run::start(&config, sources, model.predictor, &model.null, stop.clone())?;
+    let (recording, taps) = match &file.record {
+        None => (None, None),
+        Some(section) => {
+            super::signals::survive_full_files()?;
+            let header = header(file, &config, &sources, &rates, model.predictor.as_ref())?;
+            let (recorder, taps) = Recorder::create(section.file()?, section.options()?)?;
+            (Some((recorder, header)), Some(taps))
+        }
+    };
+    let attached = Attached { taps, feed: None };
+    let run = match Run::start_with(&config, sources, model.predictor, &model.null, stop.clone(), attached) {
+        Ok(run) => run,
+        Err(error) => {
+            if let Some((recorder, _)) = recording {
+                recorder.discard();
+            }
+            return Err(error.into());
+        }
+    };
+    let recorder = match recording {
+        None => None,
+        Some((recorder, mut header)) => {
+            header.epoch = run.epoch();
+            header.series = run.series().iter().map(Into::into).collect();
+            Some(recorder.start(&header)?)
+        }
+    };
     if !quiet {
         eprintln!(
             "source       {name}: {units} units, {} of them among the model's {model_units}",
@@ -298,6 +333,9 @@ pub(super) fn run_to_the_end(
         (Some(saver), Some(control)) => saver.save(&control),
         _ => Ok(String::new()),
     };
+    if let Some(recorder) = recorder {
+        recorder.finish(&mut summary);
+    }
     if let (Some(simulate), Outcome::Finished) = (&file.simulate, summary.outcome) {
         summary.oracle_fp_bps = oracle(simulate, windows, &null_log_rates)?;
     }

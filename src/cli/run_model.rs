@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::latents_option::LatentsOption;
 use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
-use super::run_source::BuiltSources;
+use super::run_source::{Before, BuiltSources};
 use super::{CliError, Compute, Device};
 use crate::acquire::Pace;
 use crate::model::checkpoint::Checkpoint;
@@ -113,8 +113,16 @@ fn network(
     }
     let mut predictor = built?;
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
-    if let Some(before) = &source.before {
-        predictor.go_through(&before.of_units(&matched.model_unit), before.until_ns);
+    match &source.before {
+        Some(Before::Recorded(before)) => {
+            predictor.go_through(&before.of_units(&matched.model_unit), before.until_ns);
+        }
+        Some(Before::RecentHistory(state)) if !predictor.take_up(state) => {
+            return Err(CliError::Config(
+                "the recorded run's recent history is not of this network's shape".into(),
+            ))
+        }
+        _ => {}
     }
     if let Some(wanted) = calibration {
         predictor = predictor.calibrate(checkpoint, wanted)?;

@@ -24,12 +24,20 @@ pub struct BuiltSource {
     pub means_from: String,
     /// What reading the recording changed or left out.
     pub notes: Vec<String>,
-    /// What a recording has before the run's start.
+    /// Where recent history begins; at the mean rates without it.
     pub before: Option<Before>,
 }
 
-/// What a recording has before the part of it that is replayed: recent history reaches back to it.
-pub struct Before {
+/// Where recent history begins.
+pub enum Before {
+    /// Behind what a recording has before the part of it that is replayed.
+    Recorded(BeforeReplay),
+    /// Where it stood when a run began.
+    RecentHistory(Vec<f32>),
+}
+
+/// What a recording has before the part of it that is replayed.
+pub struct BeforeReplay {
     spikes: RecordedSpikes,
     observed: Vec<Interval>,
     /// Start of the grid of bins, device ns.
@@ -38,7 +46,7 @@ pub struct Before {
     pub until_ns: i64,
 }
 
-impl Before {
+impl BeforeReplay {
     /// The spikes of the units that the model knows, `model_unit` being each one's number among these.
     pub fn of_units(&self, model_unit: &[Option<u32>]) -> Past {
         let all = self.spikes.times_ns.iter().zip(self.spikes.units.iter());
@@ -65,7 +73,7 @@ pub struct BuiltSources {
     pub means_from: String,
     /// What reading a recording changed or left out, and what is assumed.
     pub notes: Vec<String>,
-    /// What a recording has before the run's start; devices and simulations have nothing.
+    /// Where recent history begins; at the mean rates without it.
     pub before: Option<Before>,
 }
 
@@ -218,7 +226,7 @@ pub fn build_replay(
         units: recording.spike_units.into(),
         unit_ids: recording.unit_ids.into(),
     };
-    let before = Before {
+    let before = BeforeReplay {
         spikes: spikes.clone(),
         observed: recording.intervals,
         origin_ns: first_ns,
@@ -230,7 +238,7 @@ pub fn build_replay(
         mean_log_rates,
         means_from,
         notes: recording.notes,
-        before: Some(before),
+        before: Some(Before::Recorded(before)),
     })
 }
 

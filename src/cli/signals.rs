@@ -1,9 +1,10 @@
-//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units.
+//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGXFSZ
+//! does not end a run that is recorded.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use super::CliError;
 
@@ -33,6 +34,11 @@ pub fn catch_recalibrate() -> Result<Arc<AtomicBool>, CliError> {
     let asked = Arc::new(AtomicBool::new(false));
     register(SIGUSR1, &asked)?;
     Ok(asked)
+}
+
+/// From here on a file that has grown to its limit is an error of the write, and does not end the program.
+pub fn survive_full_files() -> Result<(), CliError> {
+    register(SIGXFSZ, &Arc::default())
 }
 
 fn register(signal: i32, flag: &Arc<AtomicBool>) -> Result<(), CliError> {

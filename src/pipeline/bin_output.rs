@@ -96,6 +96,9 @@ impl Predictor for WithBinOutputs {
     fn calibrating(&self) -> bool {
         self.inner.calibrating()
     }
+    fn recent_history(&self) -> Option<&[f32]> {
+        self.inner.recent_history()
+    }
     fn take_calibrator(&mut self) -> Option<Calibrator> {
         self.inner.take_calibrator()
     }

@@ -98,8 +98,11 @@ pub mod flags {
     /// The decode thread had nothing for this bin long after its deadline: the mean rates stand in for it.
     pub const STUCK: u32 = 1 << 20;
 
+    /// Something of what came in or went out was not recorded: no room, or a disk that is full.
+    pub const RECORDING_LOST: u32 = 1 << 18;
+
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 20] = [
+    pub const NAMES: [(&str, u32); 21] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -118,6 +121,7 @@ pub mod flags {
         ("source_away", SOURCE_AWAY),
         ("spikes_lost", SPIKES_LOST),
         ("clock_reset", CLOCK_RESET),
+        ("recording_lost", RECORDING_LOST),
         ("shortened", SHORTENED),
         ("stuck", STUCK),
     ];

@@ -87,6 +87,10 @@ pub trait Predictor: Send {
     fn calibrating(&self) -> bool {
         false
     }
+    /// Where recent history stands, for a model that sees it: what a recording of the run needs to begin from.
+    fn recent_history(&self) -> Option<&[f32]> {
+        None
+    }
     /// What computes the units' identities while the run goes on: it needs a thread of its own, and is handed out once.
     fn take_calibrator(&mut self) -> Option<Calibrator> {
         None
