@@ -280,6 +280,7 @@ impl Run {
         let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
         let hello = hello::fixed_part(predictor.as_ref(), &outputs, &modalities, null.last_bin_ns);
         let model = predictor.describe();
+        let threads = realtime::threads::all();
         let (mut publisher, endpoints) = Publisher::bind(
             &config.publish,
             hello,
@@ -290,6 +291,7 @@ impl Run {
             score,
         )?;
         let epoch = publisher.epoch();
+        set_up.zeromq_threads(&threads);
         let calibrator = predictor.take_calibrator();
         if let Some(taps) = attached.taps {
             let control = calibrator.as_ref().map(|calibrator| calibrator.control());
@@ -311,7 +313,6 @@ impl Run {
         publisher.wait_for_subscriber(config.publish.wait_for_subscriber)?;
         live.set_state(RunState::Running);
 
-        set_up.zeromq_threads();
         let named = |name: &str| std::thread::Builder::new().name(name.into());
         // Nothing is ever sent: the channel closes when the publish thread ends.
         let (alive, finished) = crossbeam_channel::bounded(0);

@@ -14,9 +14,6 @@ use super::settings::{Role, Settings};
 use super::threads::{self, page_faults};
 use super::{huge_pages, memory_lock, stack};
 
-/// ZeroMQ's threads that send and receive, by the name that it gives them.
-const ZEROMQ_THREADS: &str = "ZMQbg/IO";
-
 type Shared = Arc<Mutex<Report>>;
 
 fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
@@ -135,11 +132,12 @@ impl SetUp {
         self.others("compute", Role::Decode, numbers);
     }
 
-    /// Gives ZeroMQ's own threads, of every socket of this program, the publish thread's priority: they do the sending.
-    pub fn zeromq_threads(&self) {
-        if self.real_time {
-            self.others("ZeroMQ", Role::Publish, &threads::named(ZEROMQ_THREADS));
-        }
+    /// Gives ZeroMQ's own threads the publish thread's priority: they do the sending. They have no names, and are taken to be
+    /// those that this program did not have `before` the endpoints were bound.
+    pub fn zeromq_threads(&self, before: &[i32]) {
+        let mut started = threads::all();
+        started.retain(|thread| !before.contains(thread));
+        self.others("ZeroMQ", Role::Publish, &started);
     }
 
     fn others(&self, name: &str, role: Role, numbers: &[i32]) {
