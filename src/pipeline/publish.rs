@@ -276,7 +276,7 @@ impl Publisher {
                 }
                 slots.give_back(slot);
                 self.tell();
-            } else if slots.decoder_lives() && self.stand_in_for_the_decoder()? {
+            } else if slots.decoder_lives() && !self.stop.load(Relaxed) && self.stand_in_for_the_decoder()? {
                 self.tell();
             } else if slots.is_finished() {
                 break;

@@ -276,7 +276,9 @@ impl Run {
         let patience_ns = deadline
             .budget_ns
             .map(|budget| config.stuck_after_ns.unwrap_or(2 * budget));
-        let watch = Watch::new(patience_ns, bin_ns, (bin_ns as f64 / speed) as i64);
+        let ends: Option<Vec<i64>> = sources.iter().map(|source| source.end_ns()).collect();
+        let end_ns = ends.and_then(|ends| ends.into_iter().max());
+        let watch = Watch::new(patience_ns, (bin_ns, (bin_ns as f64 / speed) as i64), end_ns);
         let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
         let hello = hello::fixed_part(predictor.as_ref(), &outputs, &modalities, null.last_bin_ns);
         let model = predictor.describe();

@@ -18,18 +18,22 @@ pub(crate) struct Watch {
     /// Bin width, ns of device time, and of host time.
     bin_ns: i64,
     bin_host_ns: i64,
+    /// Device time of the end of the run, where that is known: no bin closes after it.
+    end_ns: i64,
     owed: heapless::Deque<Announced, OWED>,
     /// The bin that was published last.
     published: Option<Announced>,
 }
 
 impl Watch {
-    /// A watch that publishes for the decode thread `patience_ns` after a bin's close; a bin is `bin_host_ns` long for the host.
-    pub fn new(patience_ns: Option<i64>, bin_ns: i64, bin_host_ns: i64) -> Self {
+    /// A watch that publishes for the decode thread `patience_ns` after a bin's close; a bin is `bin_host_ns` long for the host, and
+    /// the last one ends by `end_ns` of device time, where that is known.
+    pub fn new(patience_ns: Option<i64>, (bin_ns, bin_host_ns): (i64, i64), end_ns: Option<i64>) -> Self {
         Self {
             patience_ns,
             bin_ns,
             bin_host_ns,
+            end_ns: end_ns.unwrap_or(i64::MAX),
             owed: heapless::Deque::new(),
             published: None,
         }
@@ -72,7 +76,7 @@ impl Watch {
         let due_ns = next.close_ns + patience_ns;
         // It goes on: the bin has not closed yet, or nothing is to be said of it.
         let goes_on = alive_ns + patience_ns > now_ns;
-        (now_ns > due_ns && !goes_on).then_some(next)
+        (now_ns > due_ns && !goes_on && next.bin_end_ns <= self.end_ns).then_some(next)
     }
 }
 
@@ -91,7 +95,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch::new(Some(40 * MS), 20 * MS, 20 * MS)
+        Watch::new(Some(40 * MS), (20 * MS, 20 * MS), None)
     }
 
     #[test]
@@ -133,9 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn no_bin_is_owed_after_the_end() {
+        let mut watch = Watch::new(Some(40 * MS), (20 * MS, 20 * MS), Some(bin(6).bin_end_ns));
+        watch.announced(bin(5));
+        let late = bin(5).close_ns + 1_000 * MS;
+        let mut stood_in = Vec::new();
+        while let Some(overdue) = watch.overdue(late, 0) {
+            stood_in.push(overdue.bin_index);
+            watch.published(overdue);
+        }
+        assert_eq!(stood_in, [5, 6]);
+    }
+
+    #[test]
     fn before_the_first_bin_and_without_a_clock_nothing_is_owed() {
         assert_eq!(watch().overdue(i64::MAX / 2, 0), None);
-        let mut timeless = Watch::new(None, 20 * MS, 20 * MS);
+        let mut timeless = Watch::new(None, (20 * MS, 20 * MS), None);
         timeless.announced(bin(1));
         assert_eq!(timeless.overdue(i64::MAX / 2, 0), None);
     }
