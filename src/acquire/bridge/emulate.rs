@@ -1,7 +1,7 @@
 //! A device's packets without the device: any source, its spikes and its samples, sent over UDP.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use firmware_bridge::{Device, PacketBuilder, SampleKind, SpikeRecord};
 
@@ -76,7 +76,7 @@ impl BridgeEmulator {
         }
         let device = Device {
             id: 1,
-            boot: std::process::id(),
+            boot: boot(),
             tick_rate_hz: TICKS_HZ,
         };
         let mut output = Output {
@@ -93,6 +93,13 @@ impl BridgeEmulator {
         output.send();
         Ok(output.played)
     }
+}
+
+/// Another number each time that a device starts, in this process and in others; never 0.
+fn boot() -> u32 {
+    static STARTS: AtomicU32 = AtomicU32::new(0);
+    let start = STARTS.fetch_add(1, Relaxed);
+    std::process::id().rotate_left(16).wrapping_add(start).max(1)
 }
 
 impl Output<'_> {
