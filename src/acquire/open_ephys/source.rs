@@ -141,6 +141,7 @@ impl OpenEphys {
                 }
             }
             if event == Some(SocketEvent::HANDSHAKE_SUCCEEDED.to_raw()) {
+                self.parser.reconnected();
                 self.collector.connected(now_ns);
             } else if event == Some(SocketEvent::DISCONNECTED.to_raw()) {
                 self.collector.lost(now_ns);
@@ -177,6 +178,7 @@ impl OpenEphys {
             (&counters.malformed, counts.malformed),
             (&counters.other, counts.other),
             (&counters.lost, counts.lost),
+            (&counters.duplicates, counts.duplicates),
         ] {
             counter.store(count, Relaxed);
         }
