@@ -218,8 +218,6 @@ impl Source for Bridge {
                 }
             }
         }
-        // There is more: what has not been read yet may be older than the clock, which therefore waits.
-        self.collector.hand_on(sink);
-        Ok(Poll::Again)
+        Ok(self.collector.behind(now_ns, sink))
     }
 }

@@ -268,9 +268,7 @@ impl Source for OpenEphys {
             }
             self.take(frames, now_ns, sink);
         }
-        // There is more: what has not been read yet may be older than the clock, which therefore waits.
-        self.collector.hand_on(sink);
-        Ok(Poll::Again)
+        Ok(self.collector.behind(now_ns, sink))
     }
 }
 
