@@ -3,6 +3,7 @@
 pub mod breaking;
 pub mod idle;
 pub mod pickler;
+pub mod proxy;
 pub mod recorded;
 pub mod subscriber;
 pub mod tiny;
