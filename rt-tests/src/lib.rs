@@ -4,6 +4,7 @@ pub mod breaking;
 pub mod idle;
 pub mod mean_rates;
 pub mod pickler;
+pub mod proxy;
 pub mod recorded;
 pub mod subscriber;
 pub mod tiny;

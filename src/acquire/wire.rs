@@ -23,5 +23,6 @@ pub use units::UnitList;
 pub(crate) const WAIT_NS: i64 = 500_000;
 /// Bytes taken from a socket at once.
 pub(crate) const READ_BYTES: usize = 65_536;
-/// Reads in one poll before the source's thread looks at the run again.
-pub(crate) const READS: usize = 16;
+/// Reads in one poll before the source's thread looks at the run again. The clock is marked between polls: of garbage, which
+/// is parsed most slowly, a poll's reads take less than a millisecond.
+pub(crate) const READS: usize = 2;

@@ -5,13 +5,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use neurohorizon::acquire::bridge::Carrier;
 use neurohorizon::acquire::replay::{RecordedSpikes, Replay};
-use neurohorizon::acquire::wire::{ClockConfig, WireCounters};
+use neurohorizon::acquire::wire::{ClockConfig, WireCounters, WireReport};
 use neurohorizon::acquire::{EventSink, Pace, Poll, Source, SpikeEvent};
 use neurohorizon::pipeline::clock::monotonic_ns;
 use neurohorizon::pipeline::{event_ring, BinAssembler, BinConfig, EventWriter, IngestTotals, WhenFull};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// Packets as datagrams to this address.
+pub fn udp(listen: std::net::SocketAddr) -> Carrier {
+    Carrier::Udp {
+        listen,
+        predictions_back: false,
+    }
+}
 
 pub const UNITS: u32 = 200;
 /// Spikes a second of device time.
@@ -19,23 +28,24 @@ const RATE: i64 = 50_000;
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// Events of the exact tests.
-pub fn events() -> usize {
+/// Events of one part of a system's tests: a system has 10⁵ in all, or `NEUROHORIZON_WIRE_EVENTS`, and this is one in
+/// `of`.
+pub fn events(of: usize) -> usize {
     let asked = std::env::var("NEUROHORIZON_WIRE_EVENTS").ok();
-    asked.and_then(|events| events.parse().ok()).unwrap_or(100_000)
+    asked.and_then(|events| events.parse().ok()).unwrap_or(100_000) / of
 }
 
 /// A device's clock whose spikes may wait for a busy machine.
 pub const CLOCK: ClockConfig = ClockConfig {
     speed: 1.0,
-    lateness_ns: 1_000_000_000,
+    lateness_ns: 2_000_000_000,
     end_ns: None,
 };
 
-/// Spikes at random times, from 3 s of device time on.
-pub fn recorded(events: usize, seed: u64) -> RecordedSpikes {
+/// Spikes at random times, from 3 s of device time on; `slower` times fewer a second than usual.
+pub fn recorded(events: usize, seed: u64, slower: i64) -> RecordedSpikes {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let length = events as i64 * 1_000_000_000 / RATE;
+    let length = slower * events as i64 * 1_000_000_000 / RATE;
     let mut spikes: Vec<(i64, u32)> = (0..events)
         .map(|_| {
             (
@@ -52,6 +62,15 @@ pub fn recorded(events: usize, seed: u64) -> RecordedSpikes {
     }
 }
 
+/// Runs a case on a thread each: they wait most of the time.
+pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| run(case));
+        }
+    });
+}
+
 /// Silence before a replay's first spike, ns.
 pub const SILENCE_NS: i64 = 500_000_000;
 
@@ -60,16 +79,6 @@ pub fn replay(spikes: &RecordedSpikes) -> Replay {
     let (first, last) = (spikes.times_ns[0], spikes.times_ns[spikes.times_ns.len() - 1]);
     let (start, end) = (first - SILENCE_NS, last + 200_000_000);
     Replay::new("recorded", spikes.clone(), start, end, Pace::Clocked(1.0), 1_000_000).unwrap()
-}
-
-/// That a device's spikes are there again within a second of its return.
-pub fn assert_recovered(back: Instant) {
-    let silence = Duration::from_nanos(SILENCE_NS as u64);
-    assert!(
-        back.elapsed() < silence + Duration::from_secs(1),
-        "{:?}",
-        back.elapsed()
-    );
 }
 
 /// The ring, and a copy of what goes in.
@@ -155,6 +164,20 @@ impl Rig {
         begin.elapsed()
     }
 
+    /// Goes on until the source has taken so many bytes and every spike of theirs is in a bin, and stops: what the bins say,
+    /// and the spikes.
+    pub fn settle(mut self, bytes: u64) -> (IngestTotals, Vec<SpikeEvent>) {
+        self.until(&format!("{bytes} bytes taken"), |rig| {
+            rig.counters.report().bytes >= bytes
+        });
+        // The last of them are counted as bytes before they are counted as spikes.
+        let taken = Instant::now();
+        self.until("taken in", |_| taken.elapsed() > Duration::from_millis(100));
+        let report = self.counters.report();
+        assert_eq!(report.bytes, bytes, "{report}");
+        self.finish(report.spikes)
+    }
+
     /// Goes on until every spike is in a bin, and stops: what the bins say, and the spikes.
     pub fn finish(mut self, spikes: u64) -> (IngestTotals, Vec<SpikeEvent>) {
         self.until("all in bins", |rig| {
@@ -163,6 +186,25 @@ impl Rig {
         self.stop.store(true, Relaxed);
         (self.bins.totals(), self.thread.join().unwrap())
     }
+}
+
+/// That every spike that a source handed on is in one count of the bins, and none is there twice.
+pub fn assert_closed(totals: IngestTotals, report: &WireReport) {
+    let IngestTotals {
+        received,
+        binned,
+        unknown,
+        late,
+        before_start,
+        overflowed,
+    } = totals;
+    assert_eq!(received, report.spikes, "{totals:?}");
+    assert_eq!(
+        binned + unknown + late + before_start + overflowed,
+        received,
+        "{totals:?}"
+    );
+    assert!(unknown <= report.unlisted && overflowed == 0, "{totals:?}, {report}");
 }
 
 /// That these are the recorded spikes: the same units, and times that differ by one constant.

@@ -1,11 +1,10 @@
 //! A device's packets without the device: any source, its spikes and its samples. It answers questions for its time.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
 
 use firmware_bridge::{ClockReply, Device, PacketBuilder, SampleKind, SpikeRecord};
 
-use super::super::host_time::monotonic_ns;
 use super::super::wire::play::{play, Played};
 use super::super::wire::ticks::ns_to_ticks;
 use super::super::{EventSink, Pace, Source, SourceError, SpikeEvent};
@@ -76,7 +75,7 @@ impl BridgeEmulator {
         }
         let device = Device {
             id: 1,
-            boot: boot_number(),
+            boot: boot(),
             tick_rate_hz: TICKS_HZ,
         };
         let mut output = Output {
@@ -101,9 +100,11 @@ impl BridgeEmulator {
     }
 }
 
-/// Another number at each start, and not 0.
-fn boot_number() -> u32 {
-    (monotonic_ns() / 1_000) as u32 | 1
+/// Another number each time that a device starts, in this process and in others; never 0.
+fn boot() -> u32 {
+    static STARTS: AtomicU32 = AtomicU32::new(0);
+    let start = STARTS.fetch_add(1, Relaxed);
+    std::process::id().rotate_left(16).wrapping_add(start).max(1)
 }
 
 impl Output<'_> {

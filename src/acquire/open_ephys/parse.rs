@@ -20,6 +20,8 @@
 //! | 16 | f64 | time, s |
 //! | 24 | u16 | sorted unit, 0 not sorted |
 
+use firmware_bridge::SequenceTracker;
+
 use super::json::{Event, Header, LegacySpike, Text};
 
 /// Longest frame that is read, bytes.
@@ -70,7 +72,7 @@ pub struct OpenEphysSpike<'a> {
     pub unit: u16,
 }
 
-/// What became of messages: `messages` is the sum of `spikes`, `other` and `malformed`.
+/// What became of messages: `messages` is the sum of `spikes`, `other`, `malformed` and `duplicates`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageCounts {
     /// Messages taken.
@@ -85,19 +87,34 @@ pub struct MessageCounts {
     pub discarded: u64,
     /// Numbers of the ZMQ Interface's messages that are missing.
     pub lost: u64,
+    /// Messages of the ZMQ Interface whose number has been there before.
+    pub duplicates: u64,
 }
 
 enum Read<'a> {
     Spike(OpenEphysSpike<'a>),
     Other,
+    Duplicate,
 }
 
 /// A parser of messages. Messages without JSON take no allocation; those with JSON only where names hold escaped characters.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct MessageParser {
     numbered: bool,
-    last: Option<u64>,
+    numbers: SequenceTracker,
+    /// The plugin's start that the numbers are of.
+    start: Start,
     counts: MessageCounts,
+}
+
+/// A plugin has no boot number: where its numbers begin anew after a new connection, it has started again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Start {
+    reconnected: bool,
+    newest: Option<u64>,
+    /// Missing and duplicate numbers of the starts before.
+    lost: u64,
+    duplicates: u64,
 }
 
 impl MessageParser {
@@ -105,7 +122,8 @@ impl MessageParser {
     pub fn new(numbered: bool) -> Self {
         Self {
             numbered,
-            last: None,
+            numbers: SequenceTracker::default(),
+            start: Start::default(),
             counts: MessageCounts::default(),
         }
     }
@@ -113,6 +131,30 @@ impl MessageParser {
     /// What became of the messages so far.
     pub fn counts(&self) -> MessageCounts {
         self.counts
+    }
+
+    /// The connection is new: the plugin may have been started anew.
+    pub fn reconnected(&mut self) {
+        self.start.reconnected = true;
+    }
+
+    /// Takes note of a message's number; false where it has been there before.
+    fn is_new(&mut self, number: u64) -> bool {
+        let start = &mut self.start;
+        if std::mem::take(&mut start.reconnected) && start.newest.is_some_and(|newest| number <= newest) {
+            self.numbers = SequenceTracker::default();
+            *start = Start {
+                lost: self.counts.lost,
+                duplicates: self.counts.duplicates,
+                ..Start::default()
+            };
+        }
+        start.newest = start.newest.max(Some(number));
+        let arrival = self.numbers.observe(0, number);
+        let counts = self.numbers.counts();
+        self.counts.lost = start.lost.saturating_add(counts.missing);
+        self.counts.duplicates = start.duplicates + counts.duplicates + counts.stale;
+        arrival.is_new()
     }
 
     /// Takes a message and returns the spike that it is, if it is one.
@@ -129,6 +171,7 @@ impl MessageParser {
                 self.counts.other += 1;
                 None
             }
+            Some(Read::Duplicate) => None,
             None => {
                 self.counts.malformed += 1;
                 self.counts.discarded += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
@@ -160,12 +203,9 @@ impl MessageParser {
     fn zmq_interface<'a>(&mut self, header: &'a [u8]) -> Option<Read<'a>> {
         let header: Header<'a> = serde_json::from_slice(header).ok()?;
         if let (true, Some(number)) = (self.numbered, header.message_num) {
-            // A number that goes back is a plugin that was started anew.
-            let missing = self
-                .last
-                .map_or(0, |last| number.saturating_sub(last.saturating_add(1)));
-            self.counts.lost = self.counts.lost.saturating_add(missing);
-            self.last = Some(number);
+            if !self.is_new(number) {
+                return Some(Read::Duplicate);
+            }
         }
         if header.kind != "spike" {
             return Some(Read::Other);

@@ -158,11 +158,15 @@ fn messages_cut_short_are_refused_at_every_length() {
 }
 
 #[test]
-fn a_message_that_comes_twice_is_two_spikes_and_no_loss() {
-    let mut parser = MessageParser::new(true);
-    let frames = [&b"EVENT\0"[..], INTERFACE_SPIKE, &[0; 4]];
-    assert_eq!(parser.push(&frames), parser.push(&frames));
-    assert_eq!((parser.counts().spikes, parser.counts().lost), (2, 0));
+fn a_message_that_comes_twice_is_one_spike_where_numbers_tell() {
+    for (numbered, spikes, duplicates) in [(true, 1, 1), (false, 2, 0)] {
+        let mut parser = MessageParser::new(numbered);
+        let frames = [&b"EVENT\0"[..], INTERFACE_SPIKE, &[0; 4]];
+        assert!(parser.push(&frames).is_some());
+        assert_eq!(parser.push(&frames).is_some(), !numbered);
+        let counts = parser.counts();
+        assert_eq!((counts.spikes, counts.duplicates, counts.lost), (spikes, duplicates, 0));
+    }
 }
 
 #[test]
@@ -190,10 +194,24 @@ fn missing_numbers_are_losses_where_every_message_is_taken() {
         let mut parser = MessageParser::new(numbered);
         // 12 to 14 are missing; then the plugin begins anew, and 1 and 2 are missing.
         for number in [10, 11, 15, 0, 3] {
+            if number == 0 {
+                parser.reconnected();
+            }
             parser.push(&[b"EVENT\0", spike(number).as_bytes(), &[]]);
         }
         assert_eq!((parser.counts().lost, parser.counts().other), (lost, 5));
     }
+}
+
+#[test]
+fn numbers_tell_what_comes_late_from_what_comes_twice() {
+    let spike = |number: u32| format!("{{\"message_num\": {number}, \"type\": \"event\", \"content\": {{}}}}");
+    let mut parser = MessageParser::new(true);
+    for number in [0, 1, 4, 2, 4, 3, 1, 5] {
+        parser.push(&[b"EVENT\0", spike(number).as_bytes(), &[]]);
+    }
+    let counts = parser.counts();
+    assert_eq!((counts.lost, counts.duplicates, counts.other), (0, 2, 6));
 }
 
 proptest! {
@@ -213,6 +231,6 @@ proptest! {
         }
         let counts = parser.counts();
         prop_assert_eq!((counts.messages, counts.spikes), (messages.len() as u64, spikes));
-        prop_assert_eq!(counts.messages, counts.spikes + counts.other + counts.malformed);
+        prop_assert_eq!(counts.messages, counts.spikes + counts.other + counts.malformed + counts.duplicates);
     }
 }

@@ -131,6 +131,7 @@ impl OpenEphysLink {
                 }
             }
             if event == Some(SocketEvent::HANDSHAKE_SUCCEEDED.to_raw()) {
+                self.parser.reconnected();
                 collector.connected(now_ns);
             } else if event == Some(SocketEvent::DISCONNECTED.to_raw()) {
                 collector.lost(now_ns);
@@ -167,6 +168,7 @@ impl OpenEphysLink {
             (&counters.malformed, counts.malformed),
             (&counters.other, counts.other),
             (&counters.lost, counts.lost),
+            (&counters.duplicates, counts.duplicates),
         ] {
             counter.store(count, Relaxed);
         }

@@ -12,6 +12,8 @@ use super::{ClockConfig, DeviceClock, Placed, UnitList, WireCounters};
 const CHUNK: usize = 512;
 /// Least time from one clock marker to the next, ns: a marker takes two places in the ring.
 const MARKER_NS: i64 = 200_000;
+/// Longest time that the clock stands still for records that have not been read yet, ns.
+const HELD_NS: i64 = 1_000_000_000;
 
 /// A spike of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct Collector {
     chunk: Vec<SpikeEvent>,
     marked_host_ns: i64,
     away_since_ns: Option<i64>,
+    /// Since when there has always been more to read.
+    behind_since_ns: Option<i64>,
+    /// Whether anything has been placed since the last look.
+    placed: bool,
 }
 
 impl Collector {
@@ -45,6 +51,8 @@ impl Collector {
             chunk: Vec::with_capacity(CHUNK),
             marked_host_ns: i64::MIN,
             away_since_ns: None,
+            behind_since_ns: None,
+            placed: false,
         }
     }
 
@@ -151,21 +159,22 @@ impl Collector {
 
     /// The run's time of a record; none where it cannot be, which is counted.
     fn place(&mut self, device_ns: i64, now_ns: i64) -> Option<i64> {
-        match self.clock.place(device_ns, now_ns) {
-            Placed::At(time_ns) => Some(time_ns),
+        let time_ns = match self.clock.place(device_ns, now_ns) {
+            Placed::At(time_ns) => time_ns,
             Placed::Reset(time_ns) => {
                 add(&self.counters.clock_resets, 1);
-                Some(time_ns)
+                time_ns
             }
             Placed::Implausible => {
                 add(&self.counters.implausible_times, 1);
-                None
+                return None;
             }
-        }
+        };
+        self.placed = true;
+        Some(time_ns)
     }
 
-    /// Hands on what has been collected.
-    pub fn hand_on(&mut self, sink: &mut dyn EventSink) {
+    fn hand_on(&mut self, sink: &mut dyn EventSink) {
         if !self.chunk.is_empty() {
             sink.spikes(&self.chunk);
             self.chunk.clear();
@@ -175,6 +184,25 @@ impl Collector {
     /// Everything that has come by host time `now_ns` has been taken: hands it on, and the clock after it. Says whether that
     /// was the end.
     pub fn flush(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Poll {
+        self.behind_since_ns = None;
+        self.placed = false;
+        self.go_on(now_ns, sink)
+    }
+
+    /// There is more to read than one poll takes: hands on what has been collected. What has not been read yet may be older
+    /// than the clock, which therefore waits; but not for what brings no records, nor without end, so that a flood of one
+    /// source does not hold the bins of all. Says whether that was the end.
+    pub fn behind(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Poll {
+        let since_ns = *self.behind_since_ns.get_or_insert(now_ns);
+        let records = std::mem::take(&mut self.placed);
+        if records && now_ns.saturating_sub(since_ns) < HELD_NS {
+            self.hand_on(sink);
+            return Poll::Again;
+        }
+        self.go_on(now_ns, sink)
+    }
+
+    fn go_on(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Poll {
         self.hand_on(sink);
         self.count_away(now_ns);
         if now_ns >= self.marked_host_ns.saturating_add(MARKER_NS) {
@@ -194,5 +222,51 @@ impl Collector {
     /// When the run ends, ns of its time.
     pub fn end_ns(&self) -> Option<i64> {
         self.clock.end_ns()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::replay::tests::Kept;
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    #[test]
+    fn the_clock_waits_for_records_that_were_not_read_yet_and_not_for_garbage() {
+        let clock = ClockConfig {
+            speed: 1.0,
+            lateness_ns: 0,
+            end_ns: None,
+        };
+        let units = UnitList::parse("test", "units", &["1:1".into()]).unwrap();
+        let (mut collector, mut kept) = (Collector::new(units, clock), Kept::default());
+        collector.start(0);
+        let spike = |device_ns| Record {
+            device_ns,
+            unit: Some(0),
+            artifact: false,
+        };
+        collector.spike(spike(7_000 * MS), 10 * MS, &mut kept);
+        collector.flush(10 * MS, &mut kept);
+        assert_eq!(kept.clocks, [10 * MS]);
+        for ms in 11..500 {
+            collector.spike(spike((6_990 + ms) * MS), ms * MS, &mut kept);
+            assert_eq!(collector.behind(ms * MS, &mut kept), Poll::Again);
+        }
+        assert_eq!((kept.clocks.len(), kept.spikes.len()), (1, 490));
+        collector.behind(500 * MS, &mut kept);
+        assert_eq!(
+            kept.clocks.last(),
+            Some(&(500 * MS)),
+            "nothing of the last poll was a record"
+        );
+        for ms in 501..2_000 {
+            collector.spike(spike((6_990 + ms) * MS), ms * MS, &mut kept);
+            collector.behind(ms * MS, &mut kept);
+        }
+        let held = kept.clocks.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(held < Some(HELD_NS), "{held:?}");
+        assert_eq!(kept.clocks.last(), Some(&(1_999 * MS)));
     }
 }

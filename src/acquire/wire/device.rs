@@ -160,8 +160,6 @@ impl<L: DeviceLink> Source for Device<L> {
             }
             return Ok(poll);
         }
-        // There is more: what has not been read yet may be older than the clock, which therefore waits.
-        self.collector.hand_on(sink);
-        Ok(Poll::Again)
+        Ok(self.collector.behind(now_ns, sink))
     }
 }
