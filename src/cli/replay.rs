@@ -220,13 +220,9 @@ fn print(report: &ReplayReport) {
     if report.recorded_with != report.replayed_with {
         say!("replayed by  {}", report.replayed_with);
     }
-    say!(
-        "replayed     {} spikes and markers' bins: {} bins closed",
-        report.spikes,
-        report.bins
-    );
+    say!("replayed     {} spikes in {} bins", report.spikes, report.bins);
     if let Some(ended) = &report.ended {
-        say!("replayed up to there only: {ended}");
+        say!("up to there  {ended}");
     }
     say!(
         "compared     {} predictions and {} outputs; {} and {} have the same bits; {} were held, neutral, shortened or made elsewhere, {} are \

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSecti
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_source::{build_sources, end_ns, population, BuiltSources};
-use super::save_identities::IdentitySaver;
+use super::save_identities::{IdentitySaver, RecalibrationCalls};
 use super::{CliError, Device, Weights};
 use crate::acquire::wire::WireCounters;
 use crate::acquire::Source;
@@ -225,11 +225,7 @@ pub(super) fn run_to_the_end(
     (realtime, json, quiet): (bool, bool, bool),
 ) -> Result<ExitCode, CliError> {
     let (stop, impatient) = super::signals::catch()?;
-    let mut calls = RecalibrationCalls {
-        asked: super::signals::catch_recalibrate()?,
-        saver: saver.as_ref(),
-        awaited: None,
-    };
+    let mut calls = RecalibrationCalls::new(super::signals::catch_recalibrate()?, saver.as_ref());
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
@@ -347,36 +343,6 @@ pub(super) fn run_to_the_end(
     }
     let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty() && saved.is_ok();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What SIGUSR1 asks of a run: new identities, and the file that is written once they are there.
-struct RecalibrationCalls<'a> {
-    asked: Arc<AtomicBool>,
-    saver: Option<&'a IdentitySaver>,
-    /// Identities computed when they were asked for.
-    awaited: Option<u64>,
-}
-
-impl RecalibrationCalls<'_> {
-    /// Hands a signal on; says what has come of it.
-    fn look(&mut self, run: &Run) -> Option<String> {
-        let control = run.calibration();
-        let Some(control) = control else {
-            let nothing = "this run computes none (--calibrate): SIGUSR1 does nothing";
-            return self.asked.swap(false, Relaxed).then(|| nothing.to_string());
-        };
-        if self.asked.swap(false, Relaxed) {
-            self.awaited = Some(control.counts().made);
-            control.recalibrate();
-        }
-        let made = control.counts().made;
-        self.awaited.take_if(|before| made > *before)?;
-        Some(match self.saver.map(|saver| saver.save(&control)) {
-            None => "computed anew, as SIGUSR1 asked".into(),
-            Some(Ok(saved)) => saved,
-            Some(Err(error)) => format!("NOT SAVED: {error}"),
-        })
-    }
 }
 
 /// What the true rates of the simulated population score; nothing where the model knows only some of its units.

@@ -9,7 +9,8 @@
 //!
 //! Threads sleep while nothing is due ([`clock`]), so that on two cores a predictor with two threads has both. A slow
 //! or failing part never stops the others: what is lost on the way is refused, counted, and flagged in the next
-//! [`message`]. [`runtime::Run`] puts it together.
+//! [`message`]. [`runtime::Run`] puts it together. [`tap`]s copy what comes in and goes out for a recording, and
+//! [`Feed`] is a recording in place of the rings.
 
 pub mod behaviour;
 mod bin;
