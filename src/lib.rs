@@ -5,7 +5,9 @@
 //! [`data`] reads recordings, [`evaluate`] says how good predictions are, [`train`] fits the network to recordings,
 //! [`cli`] is the command line.
 //!
-//! Arrows point one way: `cli → {train, evaluate, pipeline} → {model, acquire, data} → kernels`.
+//! [`record`] keeps all of a run in a file and replays it.
+//!
+//! Arrows point one way: `cli → {train, evaluate, record} → pipeline → {model, acquire, data} → kernels`.
 
 pub mod acquire;
 pub mod cli;
@@ -14,4 +16,5 @@ pub mod evaluate;
 pub mod hash;
 pub mod model;
 pub mod pipeline;
+pub mod record;
 pub mod train;

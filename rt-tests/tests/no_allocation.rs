@@ -25,8 +25,9 @@ use neurohorizon::pipeline::behaviour::Behaviour;
 use neurohorizon::pipeline::calibrate::Calibration;
 use neurohorizon::pipeline::latents::{Latents, LatentsForm};
 use neurohorizon::pipeline::network::NetworkPredictor;
+use neurohorizon::pipeline::tap::taps;
 use neurohorizon::pipeline::{
-    BinSpikes, NullModel, OutputSpec, PredictError, Predictor, PublishConfig, Run, RunConfig,
+    Attached, BinSpikes, NullModel, OutputSpec, PredictError, Predictor, PublishConfig, Run, RunConfig,
 };
 use rt_tests::breaking::Fault;
 use rt_tests::idle::IdleDevice;
@@ -171,7 +172,12 @@ fn network_that_sees_two() -> ModelConfig {
     }
 }
 
-fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
+/// Too small for what 15 ms bring.
+const SMALL_RING: usize = 1 << 12;
+
+/// Allocations of the decode thread since its first prediction, and its predictions; with a ring of so many bytes where it is
+/// recorded.
+fn allocations(pace: Pace, seconds: i64, record_bytes: Option<usize>) -> (u64, u64) {
     // 10 000 spikes a second, one unit in four unknown to the model.
     let n = seconds * 10_000;
     let ids = |n: usize| (0..n).map(|unit| format!("u{unit}")).collect::<Vec<String>>();
@@ -214,9 +220,32 @@ fn allocations(pace: Pace, seconds: i64) -> (u64, u64) {
         log_rates: vec![0.0; 48],
         last_bin_ns: 20 * MS,
     };
-    let summary = Run::start(&config, vec![Box::new(source)], Box::new(watch), &null, Arc::default())
+    // The smaller ring overflows where time runs: what is lost is counted and flagged without allocating either.
+    let (taps, mut readers) = taps(record_bytes.unwrap_or(0));
+    let attached = Attached {
+        taps: record_bytes.map(|_| taps),
+        feed: None,
+    };
+    let recorder = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        while !(readers.ingest.is_finished() && readers.publish.is_finished()) {
+            bytes.clear();
+            readers.ingest.take(&mut bytes);
+            readers.publish.take(&mut bytes);
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        readers.losses.total()
+    });
+    let source: Vec<Box<dyn Source>> = vec![Box::new(source)];
+    let summary = Run::start_with(&config, source, Box::new(watch), &null, Arc::default(), attached)
         .unwrap()
         .join();
+    let lost = recorder.join().unwrap();
+    assert_eq!(
+        lost > 0,
+        pace != Pace::AsFast && record_bytes == Some(SMALL_RING),
+        "{lost}"
+    );
     assert!(
         summary.imbalances.is_empty() && summary.spikes.pushed_out > 0,
         "{summary}"
@@ -242,10 +271,14 @@ fn the_decode_thread_does_not_allocate() {
     let before = CALLS.with(Cell::get);
     drop(std::hint::black_box(vec![0u8; 100]));
     assert_eq!(CALLS.with(Cell::get), before + 2);
-    assert_eq!(allocations(Pace::AsFast, 60), (0, 2_976));
-    let (allocations, predictions) = allocations(Pace::Clocked(4.0), 4);
-    assert_eq!(allocations, 0);
-    assert!(predictions > 100, "{predictions}");
+    for record_bytes in [None, Some(1 << 22), Some(SMALL_RING)] {
+        if record_bytes != Some(SMALL_RING) {
+            assert_eq!(allocations(Pace::AsFast, 60, record_bytes), (0, 2_976));
+        }
+        let (allocations, predictions) = allocations(Pace::Clocked(4.0), 4, record_bytes);
+        assert_eq!(allocations, 0);
+        assert!(predictions > 100, "{predictions}");
+    }
 }
 
 /// A network with the path of recent history.

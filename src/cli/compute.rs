@@ -3,12 +3,12 @@
 use clap::{Args, ValueEnum};
 use kernels::cuda::gpu;
 use kernels::Precision;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{BackendKind, BuildError, BuildOptions};
 
 /// Storage of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Weights {
     /// FP32.
@@ -31,7 +31,7 @@ impl From<Weights> for Precision {
 }
 
 /// What is asked to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
     /// The first NVIDIA GPU (compute capability 8.0 on), or the CPU where there is none

@@ -13,6 +13,7 @@ use crate::model::checkpoint::CheckpointError;
 use crate::model::identity::IdentityError;
 use crate::model::BuildError;
 use crate::pipeline::{PredictError, RunError};
+use crate::record::RecordError;
 use crate::train::transfer::TransferError;
 use crate::train::TrainError;
 
@@ -70,6 +71,9 @@ pub enum CliError {
     /// A run could not start.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A recording of a run cannot be made or read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The operating system refused something.
     #[error("{what}: {source}")]
     System {

@@ -1,5 +1,6 @@
 //! `publish.latents` and `run --latents`: what of the network's latents is published.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -30,6 +31,17 @@ pub enum LatentsOption {
     Newest,
     /// The same along the principal components in this file.
     Projected(PathBuf),
+}
+
+impl fmt::Display for LatentsOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => write!(f, "off"),
+            Self::Full => write!(f, "full"),
+            Self::Newest => write!(f, "newest"),
+            Self::Projected(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl FromStr for LatentsOption {

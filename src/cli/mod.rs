@@ -23,6 +23,7 @@ mod eval_options;
 mod eval_report;
 mod eval_samples;
 mod eval_setup;
+mod export;
 mod inspect;
 pub mod latents_option;
 mod progress;
@@ -31,6 +32,8 @@ mod reach_cursor;
 mod reach_decoders;
 mod reach_report;
 mod reach_screen;
+mod record_option;
+mod replay;
 pub mod run;
 pub mod run_config;
 pub mod run_device_sources;
@@ -75,6 +78,8 @@ enum Command {
     Transfer(transfer::TransferArgs),
     Simulate(simulate::SimulateArgs),
     Emulate(emulate::EmulateArgs),
+    Replay(replay::ReplayArgs),
+    Export(export::ExportFileArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -96,6 +101,8 @@ pub fn main() -> ExitCode {
         Some(Command::Transfer(args)) => transfer::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Emulate(args)) => emulate::run(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),

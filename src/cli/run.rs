@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,19 @@ use clap::Args;
 
 use super::latents_option::LatentsOption;
 use super::progress::Progress;
+use super::record_option::{header, RecordSection};
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_source::{build_sources, population, BuiltSources};
-use super::save_identities::IdentitySaver;
+use super::save_identities::{IdentitySaver, RecalibrationCalls};
 use super::{CliError, Device, Weights};
 use crate::acquire::wire::WireCounters;
 use crate::acquire::Source;
 use crate::data::Position;
 use crate::evaluate::oracle::{score, OracleWindows};
-use crate::pipeline::{Outcome, PublishConfig, Run, RunConfig, RunSummary};
+use crate::pipeline::{Attached, Outcome, PublishConfig, Run, RunConfig, RunSummary};
+use crate::record::Recorder;
 
 /// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
 pub(super) const SIGNAL_BURST: Duration = Duration::from_millis(500);
@@ -90,6 +92,12 @@ pub struct RunArgs {
     /// its newest time; FILE.npz, the same along the principal components in a file of `eval --export`; `off`.
     #[arg(long, value_name = "off|full|newest|FILE.npz")]
     pub latents: Option<LatentsOption>,
+    /// Record everything that comes in and goes out into this file, which `replay` and `export` take.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Replace that file where there is one.
+    #[arg(long)]
+    pub overwrite: bool,
     /// One JSON object on standard output at the end (the fields of `RunSummary`) instead of text.
     #[arg(long)]
     pub json: bool,
@@ -148,7 +156,7 @@ impl RunArgs {
         replace(&mut file.publish.latest_endpoint, &self.latest_endpoint);
         replace(&mut file.publish.wait_for_subscriber_s, &self.wait_for_subscriber);
         replace(&mut file.publish.latents, &self.latents);
-        Ok(())
+        RecordSection::apply_flags(&mut file.record, self.record.as_deref(), self.overwrite)
     }
 }
 
@@ -196,15 +204,12 @@ pub(super) fn run_to_the_end(
     (json, quiet): (bool, bool),
 ) -> Result<ExitCode, CliError> {
     let (stop, impatient) = super::signals::catch()?;
-    let mut calls = RecalibrationCalls {
-        asked: super::signals::catch_recalibrate()?,
-        saver: saver.as_ref(),
-        awaited: None,
-    };
+    let mut calls = RecalibrationCalls::new(super::signals::catch_recalibrate()?, saver.as_ref());
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
     let (name, units) = (source.name(), source.unit_ids.len());
+    let rates = (source.mean_log_rates, source.means_from);
     let sources = source.sources;
     let start_ns = sources[0].start_ns();
     // Known where all of them know it.
@@ -225,7 +230,33 @@ pub(super) fn run_to_the_end(
         bins: model.predictor.horizon_bins(),
     };
     let null_log_rates = model.null.log_rates.clone();
-    let run = Run::start(&config, sources, model.predictor, &model.null, stop.clone())?;
+    let (recording, taps) = match &file.record {
+        None => (None, None),
+        Some(section) => {
+            super::signals::survive_full_files()?;
+            let header = header(file, &config, &sources, &rates, model.predictor.as_ref())?;
+            let (recorder, taps) = Recorder::create(section.file()?, section.options()?)?;
+            (Some((recorder, header)), Some(taps))
+        }
+    };
+    let attached = Attached { taps, feed: None };
+    let run = match Run::start_with(&config, sources, model.predictor, &model.null, stop.clone(), attached) {
+        Ok(run) => run,
+        Err(error) => {
+            if let Some((recorder, _)) = recording {
+                recorder.discard();
+            }
+            return Err(error.into());
+        }
+    };
+    let recorder = match recording {
+        None => None,
+        Some((recorder, mut header)) => {
+            header.epoch = run.epoch();
+            header.series = run.series().iter().map(Into::into).collect();
+            Some(recorder.start(&header)?)
+        }
+    };
     if !quiet {
         eprintln!(
             "source       {name}: {units} units, {} of them among the model's {model_units}",
@@ -271,6 +302,9 @@ pub(super) fn run_to_the_end(
         (Some(saver), Some(control)) => saver.save(&control),
         _ => Ok(String::new()),
     };
+    if let Some(recorder) = recorder {
+        recorder.finish(&mut summary);
+    }
     if let (Some(simulate), Outcome::Finished) = (&file.simulate, summary.outcome) {
         summary.oracle_fp_bps = oracle(simulate, windows, &null_log_rates)?;
     }
@@ -282,36 +316,6 @@ pub(super) fn run_to_the_end(
     }
     let good = summary.outcome != Outcome::Failed && summary.imbalances.is_empty() && saved.is_ok();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What SIGUSR1 asks of a run: new identities, and the file that is written once they are there.
-struct RecalibrationCalls<'a> {
-    asked: Arc<AtomicBool>,
-    saver: Option<&'a IdentitySaver>,
-    /// Identities computed when they were asked for.
-    awaited: Option<u64>,
-}
-
-impl RecalibrationCalls<'_> {
-    /// Hands a signal on; says what has come of it.
-    fn look(&mut self, run: &Run) -> Option<String> {
-        let control = run.calibration();
-        let Some(control) = control else {
-            let nothing = "this run computes none (--calibrate): SIGUSR1 does nothing";
-            return self.asked.swap(false, Relaxed).then(|| nothing.to_string());
-        };
-        if self.asked.swap(false, Relaxed) {
-            self.awaited = Some(control.counts().made);
-            control.recalibrate();
-        }
-        let made = control.counts().made;
-        self.awaited.take_if(|before| made > *before)?;
-        Some(match self.saver.map(|saver| saver.save(&control)) {
-            None => "computed anew, as SIGUSR1 asked".into(),
-            Some(Ok(saved)) => saved,
-            Some(Err(error)) => format!("NOT SAVED: {error}"),
-        })
-    }
 }
 
 /// What the true rates of the simulated population score; nothing where the model knows only some of its units.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::{Deserializer, Error as _};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::latents_option::LatentsOption;
+use super::record_option::RecordSection;
 use super::run_devices::{BlackrockSection, BridgeSection, Devices, IntanSection, OpenEphysSection};
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
@@ -41,6 +42,11 @@ pub struct RunFile {
     /// Where predictions go.
     #[serde(default)]
     pub publish: PublishSection,
+    /// Whether the run is recorded.
+    pub record: Option<RecordSection>,
+    /// The configuration's text.
+    #[serde(skip)]
+    pub text: String,
 }
 
 /// `[replay]`
@@ -111,7 +117,7 @@ impl Default for SimulateSection {
 }
 
 /// `[model]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
     /// The checkpoint; without one, each unit's mean rate is predicted.
@@ -163,7 +169,7 @@ impl Default for ModelSection {
 }
 
 /// `[model.calibrate]`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CalibrateSection {
     /// Seconds of activity that identities are computed from.
@@ -355,7 +361,12 @@ impl RunFile {
     /// # Errors
     /// See [`RunFile::read`].
     pub fn parse(name: &str, text: &str) -> Result<Self, CliError> {
-        toml::from_str(text).map_err(|error| {
+        let read: Result<Self, toml::de::Error> = toml::from_str(text);
+        let with_text = read.map(|file| Self {
+            text: text.to_string(),
+            ..file
+        });
+        with_text.map_err(|error| {
             let message = error.message().replace('\n', ", ");
             let place = error.span().map(|span| {
                 let before = text.get(..span.start).unwrap_or(text);

@@ -1,11 +1,14 @@
 //! The identities that a run has computed, as a checkpoint of its session.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 
 use super::CliError;
 use crate::model::checkpoint::{Checkpoint, Stored};
 use crate::model::identity::unidentified;
 use crate::pipeline::calibrate::CalibrationControl;
+use crate::pipeline::Run;
 use crate::train::state::write_whole;
 
 /// Writes a run's identities. The thread that calls it waits for the disk; those of the run do not.
@@ -39,5 +42,44 @@ impl IdentitySaver {
         identities.write(&mut named, 1);
         write_whole(&self.path, &named.to_safetensors(Stored::F32)?)?;
         Ok(format!("{} units of {session}: {path}", self.unit_ids.len()))
+    }
+}
+
+/// What SIGUSR1 asks of a run: new identities, and the file that is written once they are there.
+pub struct RecalibrationCalls<'a> {
+    asked: Arc<AtomicBool>,
+    saver: Option<&'a IdentitySaver>,
+    /// Identities computed when they were asked for.
+    awaited: Option<u64>,
+}
+
+impl<'a> RecalibrationCalls<'a> {
+    /// `asked` is set by the signal.
+    pub fn new(asked: Arc<AtomicBool>, saver: Option<&'a IdentitySaver>) -> Self {
+        Self {
+            asked,
+            saver,
+            awaited: None,
+        }
+    }
+
+    /// Hands a signal on; says what has come of it.
+    pub fn look(&mut self, run: &Run) -> Option<String> {
+        let control = run.calibration();
+        let Some(control) = control else {
+            let nothing = "this run computes none (--calibrate): SIGUSR1 does nothing";
+            return self.asked.swap(false, Relaxed).then(|| nothing.to_string());
+        };
+        if self.asked.swap(false, Relaxed) {
+            self.awaited = Some(control.counts().made);
+            control.recalibrate();
+        }
+        let made = control.counts().made;
+        self.awaited.take_if(|before| made > *before)?;
+        Some(match self.saver.map(|saver| saver.save(&control)) {
+            None => "computed anew, as SIGUSR1 asked".into(),
+            Some(Ok(saved)) => saved,
+            Some(Err(error)) => format!("NOT SAVED: {error}"),
+        })
     }
 }

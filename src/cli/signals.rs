@@ -1,9 +1,10 @@
-//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units.
+//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGXFSZ
+//! does not end a run that is recorded.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use super::CliError;
 
@@ -29,4 +30,13 @@ pub fn catch_recalibrate() -> Result<Arc<AtomicBool>, CliError> {
         source,
     })?;
     Ok(asked)
+}
+
+/// From here on a file that has grown to its limit is an error of the write, and does not end the program.
+pub fn survive_full_files() -> Result<(), CliError> {
+    let caught = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    caught.map(drop).map_err(|source| CliError::System {
+        what: "SIGXFSZ cannot be caught".into(),
+        source,
+    })
 }

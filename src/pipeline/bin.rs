@@ -4,16 +4,21 @@
 //! Every event that is taken from a ring ends in exactly one count of [`IngestTotals`]. Nothing allocates after
 //! [`BinAssembler::new`].
 
+mod recorded;
+mod stream;
+
 use std::collections::HashMap;
 
+use self::stream::Stream;
 use super::clock::OffsetEstimate;
 use super::predictor::BinSpikes;
 use super::ring::EventReader;
+use super::tap::IngestTap;
 use super::window::SpikeWindow;
 use crate::acquire::{Pace, SpikeEvent};
 
 /// Events taken from a ring at once.
-const CHUNK: usize = 1024;
+pub(super) const EVENTS_AT_ONCE: usize = 1024;
 /// Entry of a unit map: the model does not know this unit.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -66,27 +71,6 @@ pub struct ClosedBin {
     pub spikes: u64,
 }
 
-struct Stream {
-    reader: EventReader,
-    pace: Pace,
-    unit_map: Box<[u32]>,
-    clock_ns: i64,
-    clock_host_ns: i64,
-    finished: bool,
-}
-
-impl Stream {
-    /// Host time at which this stream's clock passed (or will pass) `device_ns`.
-    fn host_time_of(&self, device_ns: i64) -> i64 {
-        match self.pace {
-            Pace::AsFast => self.clock_host_ns,
-            Pace::Clocked(speed) => {
-                self.clock_host_ns - ((self.clock_ns.saturating_sub(device_ns)) as f64 / speed) as i64
-            }
-        }
-    }
-}
-
 /// Merges the rings and closes bins.
 pub struct BinAssembler {
     config: BinConfig,
@@ -101,6 +85,7 @@ pub struct BinAssembler {
     totals: IngestTotals,
     last_ingest_ns: i64,
     offset: OffsetEstimate,
+    tap: Option<IngestTap>,
 }
 
 impl BinAssembler {
@@ -109,8 +94,8 @@ impl BinAssembler {
         Self {
             config,
             streams: Vec::new(),
-            chunk: vec![SpikeEvent::default(); CHUNK].into(),
-            pending: Vec::with_capacity(config.pending_spikes.max(CHUNK)),
+            chunk: vec![SpikeEvent::default(); EVENTS_AT_ONCE].into(),
+            pending: Vec::with_capacity(config.pending_spikes.max(EVENTS_AT_ONCE)),
             pending_sorted: true,
             window: SpikeWindow::new(config.window_spikes),
             counts: vec![0; n_units].into(),
@@ -119,6 +104,7 @@ impl BinAssembler {
             totals: IngestTotals::default(),
             last_ingest_ns: 0,
             offset: OffsetEstimate::default(),
+            tap: None,
         }
     }
 
@@ -165,12 +151,22 @@ impl BinAssembler {
         let stream = &mut self.streams[index];
         // Asked before the pop: what a source pushed before it ended is then in the ring.
         let ended = stream.reader.is_finished();
-        let taken = stream.reader.pop(&mut self.chunk);
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let taken = stream.reader.pop(&mut chunk);
         stream.finished = ended;
+        self.take_in(index, &chunk[..taken]);
+        self.chunk = chunk;
+        taken
+    }
+
+    fn take_in(&mut self, index: usize, events: &[SpikeEvent]) {
+        if let (Some(tap), false) = (&mut self.tap, events.is_empty()) {
+            tap.events(index, events);
+        }
         let start_ns = self.config.start_ns;
         let open_ns = self.open_ns();
         let stream = &mut self.streams[index];
-        for event in &self.chunk[..taken] {
+        for event in events {
             match event.flags {
                 SpikeEvent::HOST_TIME => self.last_ingest_ns = event.time_ns,
                 SpikeEvent::CLOCK => {
@@ -201,14 +197,14 @@ impl BinAssembler {
                 }
             }
         }
-        taken
     }
 
     /// Closes the oldest open bin if it is due.
     pub fn close_next(&mut self) -> Option<ClosedBin> {
-        if !self.can_close() {
-            return None;
-        }
+        self.can_close().then(|| self.close())
+    }
+
+    fn close(&mut self) -> ClosedBin {
         let close_host_ns = self.host_time_of_close();
         let begin_ns = self.open_ns();
         let end_ns = begin_ns + self.config.bin_ns;
@@ -236,12 +232,12 @@ impl BinAssembler {
         self.totals.binned += spikes;
         let index = self.open_bin;
         self.open_bin += 1;
-        Some(ClosedBin {
+        ClosedBin {
             index,
             end_ns,
             close_host_ns,
             spikes,
-        })
+        }
     }
 
     /// Whether the oldest open bin is due now.

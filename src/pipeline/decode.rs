@@ -4,6 +4,8 @@
 //! no system call but the sleeps of [`super::clock`] (at most 5 ms long, short polls shortly before a bin is due). What the
 //! model does inside [`Predictor::predict`] is the model's promise.
 
+pub(super) mod replay;
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +118,7 @@ impl Decoder {
             let mut closed = false;
             loop {
                 // After the markers that close the bin: the samples before these are then in their ring.
-                taken += self.modalities.take(&self.bins);
+                taken += self.modalities.take(&mut self.bins);
                 let Some(bin) = self.bins.close_next() else {
                     break;
                 };
@@ -133,6 +135,10 @@ impl Decoder {
             self.live.expected_close_ns.store(expected.unwrap_or(0), Relaxed);
             std::thread::sleep(wait_for(monotonic_ns(), expected));
         }
+        self.finish()
+    }
+
+    fn finish(mut self) -> DecodeCounts {
         self.counts.totals = self.bins.totals();
         self.counts.pending = self.bins.pending();
         self.counts.pushed_out = self.bins.pushed_out();
@@ -144,6 +150,7 @@ impl Decoder {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
         self.predictor.bin_closed(&self.bins.spikes(bin.end_ns));
+        self.bins.record_closed(bin.index);
         self.modalities.bin_closed(bin.end_ns);
         if self.bins.history_is_complete(bin.end_ns) {
             match self.free_slot() {

@@ -92,8 +92,11 @@ pub mod flags {
     /// A device's clock began anew or jumped: its times before and after stand to one another as the host's do.
     pub const CLOCK_RESET: u32 = 1 << 17;
 
+    /// Something of what came in or went out was not recorded: no room, or a disk that is full.
+    pub const RECORDING_LOST: u32 = 1 << 18;
+
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 18] = [
+    pub const NAMES: [(&str, u32); 19] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -112,6 +115,7 @@ pub mod flags {
         ("source_away", SOURCE_AWAY),
         ("spikes_lost", SPIKES_LOST),
         ("clock_reset", CLOCK_RESET),
+        ("recording_lost", RECORDING_LOST),
     ];
 }
 

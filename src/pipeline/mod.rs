@@ -9,7 +9,8 @@
 //!
 //! Threads sleep while nothing is due ([`clock`]), so that on two cores a predictor with two threads has both. A slow
 //! or failing part never stops the others: what is lost on the way is refused, counted, and flagged in the next
-//! [`message`]. [`runtime::Run`] puts it together.
+//! [`message`]. [`runtime::Run`] puts it together. [`tap`]s copy what comes in and goes out for a recording, and
+//! [`Feed`] is a recording in place of the rings.
 
 pub mod behaviour;
 mod bin;
@@ -20,6 +21,7 @@ pub mod calibrate;
 pub mod clock;
 pub mod deadline;
 mod decode;
+pub mod entry;
 mod hello;
 mod ingest;
 pub mod latents;
@@ -42,9 +44,11 @@ mod socket;
 mod sources;
 mod stats;
 mod summary;
+pub mod tap;
 mod window;
 
 pub use bin::{BinAssembler, BinConfig, ClosedBin, IngestTotals};
+pub use decode::replay::Feed;
 pub use ingest::{ingest_benchmark, IngestReport};
 pub use live::{LiveSnapshot, RunState};
 pub use modalities::ModalityCounts;
@@ -52,9 +56,9 @@ pub use output::{OutputCounts, OutputSpec};
 pub use predictor::{BinSpikes, MeanRate, PredictError, Predictor};
 pub use publish::{BoundEndpoints, PublishConfig};
 pub use ring::{event_ring, EventReader, EventWriter, RingCounters, WhenFull};
-pub use runtime::{NullModel, Run, RunConfig, RunError};
+pub use runtime::{Attached, NullModel, Run, RunConfig, RunError};
 pub use socket::PublishError;
 pub use sources::{SourceReport, WayBackCounts};
 pub use stats::{Latency, LatencySummary};
-pub use summary::{BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
+pub use summary::{BinBalance, Latencies, Outcome, RecordingReport, RunSummary, SpikeBalance};
 pub use window::SpikeWindow;

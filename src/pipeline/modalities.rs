@@ -13,7 +13,7 @@ use super::bin::BinAssembler;
 use super::ring::EventWriter;
 use super::sample_ring::{sample_ring, Known, SampleCounters, SampleReader};
 use super::sample_window::SampleWindow;
-use crate::acquire::Source;
+use crate::acquire::{SampledSeries, Source};
 use crate::model::conditions::Tokens;
 use crate::model::config::{ConditionConfig, ConditionKind, ModelConfig};
 
@@ -75,6 +75,8 @@ pub(crate) struct Modalities {
     readers: Vec<SampleReader>,
     counters: Arc<[SampleCounters]>,
     unknown: Arc<AtomicU64>,
+    /// The series of the modalities, then those that only a recording keeps: what samples are numbered by.
+    series: Vec<SampledSeries>,
 }
 
 /// Samples that there is room for.
@@ -84,8 +86,27 @@ fn capacity(config: &ConditionConfig, history_s: f64) -> usize {
     asked.max(LEAST_SAMPLES).min(most)
 }
 
+impl Modality {
+    fn take(&mut self, time_ns: i64, kept: bool, values: &[f32], bins: &BinAssembler) {
+        let counts = &mut self.counts;
+        counts.received += 1;
+        if !kept {
+            counts.overflowed += 1;
+            return;
+        }
+        // Before the first bin has closed nothing is late: what was shown before the run counts.
+        if time_ns < bins.open_ns() && bins.has_closed_a_bin() {
+            counts.late += 1;
+        } else {
+            counts.in_time += 1;
+        }
+        counts.pushed_out += u64::from(self.window.insert(time_ns, values));
+    }
+}
+
 impl Modalities {
-    /// Those of a network, from the sources' series of the same names; gives each source's writer a ring for its samples.
+    /// Those of a network, from the sources' series of the same names; gives each source's writer a ring for its samples. With
+    /// `keep_all` the samples of all other series come through the ring too, for the recording.
     ///
     /// # Errors
     /// One sentence about a series of another number of channels than the network's, or that two sources deliver.
@@ -93,6 +114,7 @@ impl Modalities {
         network: Option<&ModelConfig>,
         sources: &[Box<dyn Source>],
         writers: &mut [EventWriter],
+        keep_all: bool,
     ) -> Result<Self, String> {
         let (conditions, history_s) =
             network.map_or((&[][..], 0.0), |config| (&config.conditions[..], config.history_s()));
@@ -108,15 +130,27 @@ impl Modalities {
                 config: config.clone(),
             })
             .collect();
-        let counters: Arc<[SampleCounters]> = list.iter().map(|_| SampleCounters::default()).collect();
         let unknown = Arc::new(AtomicU64::new(0));
-        let channels: Box<[usize]> = conditions.iter().map(ConditionConfig::channels).collect();
-        let mut readers = Vec::new();
-        for (source, writer) in sources.iter().zip(writers) {
+        let mut all: Vec<SampledSeries> = conditions
+            .iter()
+            .map(|config| SampledSeries {
+                name: config.series.clone(),
+                unit: String::new(),
+                channels: config.channels(),
+            })
+            .collect();
+        let mut known_series = Vec::new();
+        for source in sources {
             let mut known = Vec::new();
             for series in source.series() {
                 let Some(modality) = list.iter().position(|modality| modality.config.series == series.name) else {
-                    known.push(None);
+                    known.push(keep_all.then_some(Known {
+                        modality: all.len(),
+                        channels: series.channels,
+                    }));
+                    if keep_all {
+                        all.push(series.clone());
+                    }
                     continue;
                 };
                 let Modality { config, counts, .. } = &mut list[modality];
@@ -131,11 +165,18 @@ impl Modalities {
                     let second = source.name();
                     return Err(format!("series {name} is delivered twice, by {first} and by {second}"));
                 }
+                all[modality].unit.clone_from(&series.unit);
                 known.push(Some(Known {
                     modality,
                     channels: found,
                 }));
             }
+            known_series.push(known);
+        }
+        let counters: Arc<[SampleCounters]> = all.iter().map(|_| SampleCounters::default()).collect();
+        let channels: Box<[usize]> = all.iter().map(|series| series.channels).collect();
+        let mut readers = Vec::new();
+        for (known, writer) in known_series.into_iter().zip(writers) {
             let (samples, reader) = sample_ring(known.into(), channels.clone(), counters.clone(), unknown.clone());
             writer.deliver_samples(samples);
             readers.push(reader);
@@ -150,6 +191,7 @@ impl Modalities {
             readers,
             counters,
             unknown,
+            series: all,
         })
     }
 
@@ -159,35 +201,45 @@ impl Modalities {
         counts.map(|counts| (counts.series.as_str(), counts.source.as_deref()))
     }
 
+    /// What samples are numbered by.
+    pub fn series(&self) -> &[SampledSeries] {
+        &self.series
+    }
+
     /// Takes what the rings hold, and says how many samples that were. Samples of later bins stay in their ring while there is
     /// no room for them and the open bin is due; where it is not, they are refused.
-    pub fn take(&mut self, bins: &BinAssembler) -> usize {
-        let (open_ns, due_ns, can_close) = (bins.open_ns(), bins.open_due_ns(), bins.can_close());
+    pub fn take(&mut self, bins: &mut BinAssembler) -> usize {
+        let (due_ns, can_close) = (bins.open_due_ns(), bins.can_close());
         let mut taken = 0;
-        for reader in &mut self.readers {
+        for (source, reader) in self.readers.iter_mut().enumerate() {
             while let Some(front) = reader.front() {
-                let Modality { window, counts, .. } = &mut self.list[front.modality];
-                let no_room = front.time_ns >= due_ns && window.is_full();
+                let modality = self.list.get_mut(front.modality);
+                let no_room = front.time_ns >= due_ns && modality.as_ref().is_some_and(|own| own.window.is_full());
                 if no_room && can_close {
                     break;
                 }
                 taken += 1;
-                counts.received += 1;
                 let values = reader.take();
-                if no_room {
-                    counts.overflowed += 1;
-                    continue;
+                bins.record_sample((source, front.modality), front.time_ns, !no_room, values);
+                match modality {
+                    Some(modality) => modality.take(front.time_ns, !no_room, values, bins),
+                    // Only the recording keeps it.
+                    None => _ = self.unknown.fetch_add(1, Relaxed),
                 }
-                // Before the first bin has closed nothing is late: what was shown before the run counts.
-                if front.time_ns < open_ns && bins.has_closed_a_bin() {
-                    counts.late += 1;
-                } else {
-                    counts.in_time += 1;
-                }
-                counts.pushed_out += u64::from(window.insert(front.time_ns, values));
             }
         }
         taken
+    }
+
+    /// Takes a sample that a recording says was taken here, and whether it was kept.
+    pub fn take_recorded(&mut self, series: usize, (time_ns, kept): (i64, bool), values: &[f32], bins: &BinAssembler) {
+        match self.list.get_mut(series) {
+            Some(modality) => {
+                self.counters[series].offered.fetch_add(1, Relaxed);
+                modality.take(time_ns, kept, values, bins);
+            }
+            None => _ = self.unknown.fetch_add(1, Relaxed),
+        }
     }
 
     /// Forgets what no history from `end_ns` on reaches back to.

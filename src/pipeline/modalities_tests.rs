@@ -91,7 +91,7 @@ fn set_up(sources: &[Box<dyn Source>]) -> Result<(BinAssembler, Modalities, Vec<
         bins.add_source(reader, Pace::AsFast, &[], &["a".into()]);
         writers.push(writer);
     }
-    let modalities = Modalities::new(Some(&network()), sources, &mut writers)?;
+    let modalities = Modalities::new(Some(&network()), sources, &mut writers, false)?;
     Ok((bins, modalities, writers))
 }
 

@@ -20,6 +20,7 @@ use super::slot::{PredictionSlot, SlotEmptier};
 use super::socket::{EveryEndpoint, LatestEndpoint, PublishError, Sent};
 use super::sources::{SourceView, WayBackCounts, WaysBack};
 use super::stats::Latency;
+use super::tap::PublishTap;
 
 /// Time between two `hello` messages and two updates of the live figures, ns.
 const HELLO_EVERY_NS: i64 = 1_000_000_000;
@@ -39,7 +40,8 @@ const FAULTS: u32 = flags::MISSED_DEADLINE
     | flags::PUBLICATION_LOST
     | flags::SAMPLES_LOST
     | flags::SOURCE_AWAY
-    | flags::SPIKES_LOST;
+    | flags::SPIKES_LOST
+    | flags::RECORDING_LOST;
 
 /// Where predictions go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,7 @@ pub(crate) struct PublishCounts {
 pub(crate) struct Publisher {
     every: EveryEndpoint,
     latest: Option<LatestEndpoint>,
+    tap: Option<PublishTap>,
     outputs: Vec<OutputTopic>,
     sources: Vec<SourceView>,
     ways_back: WaysBack,
@@ -129,6 +132,7 @@ impl Publisher {
         let publisher = Self {
             every,
             latest,
+            tap: None,
             outputs: outputs.iter().map(OutputTopic::new).collect(),
             sources,
             ways_back,
@@ -159,6 +163,16 @@ impl Publisher {
                 latest: latest_at,
             },
         ))
+    }
+
+    /// Everything that is published goes into this tap too.
+    pub fn record_to(&mut self, tap: PublishTap) {
+        self.tap = Some(tap);
+    }
+
+    /// Tells this start of the publisher from every other.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Whether a subscriber of predictions or of an output has come.
@@ -230,6 +244,7 @@ impl Publisher {
         if std::mem::take(&mut self.lost_before) {
             header.flags |= flags::PUBLICATION_LOST;
         }
+        header.flags |= self.tap.as_mut().map_or(0, PublishTap::flags);
         header.publish_ns = monotonic_ns();
         if self.deadline.is_missed(slot.close_ns, header.publish_ns) {
             header.flags |= flags::MISSED_DEADLINE;
@@ -246,6 +261,9 @@ impl Publisher {
             latest.send(head, array)?;
         }
         self.ways_back.send(head, array);
+        if let Some(tap) = &mut self.tap {
+            tap.prediction(head, array);
+        }
         self.stand_ins += u64::from(header.flags & STAND_IN != 0);
         self.close_to_publish.record(header.publish_ns - slot.close_ns);
         self.decode.record(header.decode_end_ns - header.decode_start_ns);
@@ -282,6 +300,9 @@ impl Publisher {
             if self.send(&parts)? == Sent::SomeoneIsFull {
                 self.every.send_to_those_with_room(&parts)?;
                 self.outputs[index].lost();
+            }
+            if let Some(tap) = &mut self.tap {
+                tap.output(index, head, array);
             }
         }
         Ok(all)

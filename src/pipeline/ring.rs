@@ -39,6 +39,11 @@ impl RingCounters {
         self.offered.load(Ordering::Relaxed)
     }
 
+    /// Counts spikes that come from a recording, and not through the ring.
+    pub(crate) fn count_offered(&self, spikes: u64) {
+        self.offered.fetch_add(spikes, Ordering::Relaxed);
+    }
+
     /// Those of them that found the ring full.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)

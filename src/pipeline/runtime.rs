@@ -10,10 +10,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use kernels::cpu::pool::pin_to;
 use thiserror::Error;
 
-use super::bin::{BinAssembler, BinConfig};
+use super::bin::{BinAssembler, BinConfig, EVENTS_AT_ONCE};
 use super::calibrate::CalibrationControl;
 use super::clock::{monotonic_ns, use_precise_timers};
 use super::deadline::Deadline;
+use super::decode::replay::Feed;
 use super::decode::{DecodeCounts, Decoder};
 use super::hello;
 use super::live::{Live, LiveSnapshot, RunState};
@@ -27,7 +28,8 @@ use super::slot::prediction_slots;
 use super::socket::PublishError;
 use super::sources::{SourceView, SourceWatch, WaysBack};
 use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, SpikeBalance};
-use crate::acquire::{Pace, Poll, Source};
+use super::tap::Taps;
+use crate::acquire::{Pace, Poll, SampledSeries, Source, SpikeEvent};
 use crate::model::identity::IdentityError;
 
 /// Predictions that may wait for the publisher.
@@ -61,6 +63,15 @@ pub struct NullModel {
     pub log_rates: Vec<f64>,
     /// Width of the last predicted bin, ns: the bin width, or up to twice that (model.md §2).
     pub last_bin_ns: i64,
+}
+
+/// What is attached to a run.
+#[derive(Default)]
+pub struct Attached {
+    /// Copies of what comes in and what is published.
+    pub taps: Option<Taps>,
+    /// A recording's entries in place of the sources' events: the sources then only say what units and series there are.
+    pub feed: Option<Feed>,
 }
 
 /// Why a run could not start.
@@ -104,6 +115,8 @@ pub struct Run {
     known_units: usize,
     not_delivered: Vec<String>,
     views: Vec<SourceView>,
+    epoch: u64,
+    series: Vec<SampledSeries>,
 }
 
 fn check(
@@ -149,6 +162,14 @@ fn check(
     output::check(outputs)
 }
 
+/// Bytes of the longest values that an entry of a recording has.
+fn longest_entry((bins, units): (usize, usize), outputs: &[OutputSpec], series: &[SampledSeries]) -> usize {
+    let numbers = outputs.iter().map(|output| output.rows * output.cols);
+    let numbers = numbers.chain(series.iter().map(|series| series.channels));
+    let numbers = numbers.chain([bins * units]).max().unwrap_or(0);
+    (numbers * size_of::<f32>()).max(EVENTS_AT_ONCE * size_of::<SpikeEvent>())
+}
+
 impl Run {
     /// Takes every buffer, binds the endpoints, waits for a subscriber where that is asked for, and starts.
     ///
@@ -158,10 +179,25 @@ impl Run {
     /// One sentence about what does not fit, or which endpoint cannot be bound.
     pub fn start(
         config: &RunConfig,
+        sources: Vec<Box<dyn Source>>,
+        predictor: Box<dyn Predictor>,
+        null: &NullModel,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, RunError> {
+        Self::start_with(config, sources, predictor, null, stop, Attached::default())
+    }
+
+    /// The same, recorded or fed from a recording.
+    ///
+    /// # Errors
+    /// As [`Run::start`].
+    pub fn start_with(
+        config: &RunConfig,
         mut sources: Vec<Box<dyn Source>>,
         mut predictor: Box<dyn Predictor>,
         null: &NullModel,
         stop: Arc<AtomicBool>,
+        attached: Attached,
     ) -> Result<Self, RunError> {
         let outputs = predictor.outputs();
         check(config, &sources, predictor.as_ref(), null, &outputs).map_err(RunError::Setup)?;
@@ -203,8 +239,14 @@ impl Run {
                 predictor.unit_ids()[0]
             )));
         }
-        let modalities =
-            Modalities::new(predictor.network_config(), &sources, &mut writers).map_err(RunError::Setup)?;
+        let modalities = Modalities::new(
+            predictor.network_config(),
+            &sources,
+            &mut writers,
+            attached.taps.is_some(),
+        )
+        .map_err(RunError::Setup)?;
+        let series = modalities.series().to_vec();
         let not_delivered = modalities.sources().filter(|(_, source)| source.is_none());
         let not_delivered = not_delivered.map(|(series, _)| series.to_string()).collect();
         let shape = (predictor.horizon_bins(), units);
@@ -221,7 +263,15 @@ impl Run {
             deadline,
             score,
         )?;
+        let epoch = publisher.epoch();
         let calibrator = predictor.take_calibrator();
+        if let Some(taps) = attached.taps {
+            let control = calibrator.as_ref().map(|calibrator| calibrator.control());
+            let longest = longest_entry(shape, &outputs, &series);
+            let (ingest, publish) = taps.split(when_full, longest, control);
+            bins.record_to(ingest);
+            publisher.record_to(publish);
+        }
         let decoder = Decoder::new(
             (bins, modalities, SourceWatch::new(&views)),
             predictor,
@@ -250,6 +300,10 @@ impl Run {
                 counts
             }
         })?;
+        let (feed, calibrator) = match attached.feed {
+            Some(feed) => (Some((feed, calibrator)), None),
+            None => (None, calibrator),
+        };
         let calibrator = calibrator.map(|calibrator| {
             let control = calibrator.control();
             let thread = named("calibrate").spawn(move || calibrator.run());
@@ -261,7 +315,10 @@ impl Run {
             if let Some(core) = decode_core {
                 pin_to(core);
             }
-            decoder.run()
+            match feed {
+                Some((feed, calibrator)) => decoder.replay(feed, calibrator),
+                None => decoder.run(),
+            }
         })?;
         let host_start_ns = monotonic_ns() + LEAD_NS;
         let mut threads = Vec::new();
@@ -287,6 +344,8 @@ impl Run {
             known_units,
             not_delivered,
             views,
+            epoch,
+            series,
         })
     }
 
@@ -308,6 +367,16 @@ impl Run {
     /// Units of the sources that the model knows.
     pub fn known_units(&self) -> usize {
         self.known_units
+    }
+
+    /// The publisher's epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The series that recorded samples are numbered by.
+    pub fn series(&self) -> &[SampledSeries] {
+        &self.series
     }
 
     /// The series that the network may see beside the spikes, and no source delivers: it is shown nothing of them.
@@ -442,6 +511,7 @@ impl Run {
             },
             score: published.score,
             oracle_fp_bps: None,
+            recording: None,
         }
     }
 }

@@ -93,6 +93,21 @@ pub struct Latencies {
     pub handover: LatencySummary,
 }
 
+/// What became of a run's recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RecordingReport {
+    /// The file.
+    pub file: String,
+    /// Its bytes, without the summary at its end.
+    pub bytes: u64,
+    /// Entries of what came in that are not in it: no room, or not written.
+    pub lost_ingested: u64,
+    /// The same of what was published.
+    pub lost_published: u64,
+    /// Why something could not be written, the first time.
+    pub failure: Option<String>,
+}
+
 /// What a run says at its end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunSummary {
@@ -134,6 +149,8 @@ pub struct RunSummary {
     pub score: ScoreReport,
     /// What the true expected counts of a simulated source score on the windows that do not overlap; set by who knows them.
     pub oracle_fp_bps: Option<f64>,
+    /// The recording of the run; none where there is none.
+    pub recording: Option<RecordingReport>,
     /// Sums that do not come out; empty in every correct run.
     pub imbalances: Vec<String>,
 }
@@ -324,6 +341,25 @@ impl fmt::Display for RunSummary {
                 "oracle           {oracle:.4} over the same windows from the true rates; the model reaches {:.0} % of it",
                 100.0 * own / oracle
             )?;
+        }
+        if let Some(recording) = &self.recording {
+            let RecordingReport {
+                file,
+                bytes,
+                lost_ingested,
+                lost_published,
+                failure,
+            } = recording;
+            let megabytes = *bytes as f64 * 1e-6;
+            write!(f, "recording        {file}, {megabytes:.1} MB; ")?;
+            match (lost_ingested + lost_published, failure) {
+                (0, None) => writeln!(f, "whole")?,
+                (_, failure) => writeln!(
+                    f,
+                    "NOT WHOLE: {lost_ingested} entries of what came in and {lost_published} of what was published are missing{}",
+                    failure.as_ref().map_or(String::new(), |failure| format!(" ({failure})"))
+                )?,
+            }
         }
         if self.imbalances.is_empty() {
             write!(f, "balance      every spike, bin and prediction is accounted for")?;

@@ -1,0 +1,348 @@
+//! A run that is recorded, and replayed to the same bits; killed, and replayed up to there; on a full disk, and going on.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use neurohorizon::acquire::host_time::monotonic_ns;
+use neurohorizon::acquire::SpikeEvent;
+use neurohorizon::data::{LoadOptions, Recording};
+use neurohorizon::model::checkpoint::{Checkpoint, Stored};
+use neurohorizon::model::config::{IdentityConfig, IdentityScheme, ModelConfig};
+use neurohorizon::pipeline::entry::Entry;
+use neurohorizon::pipeline::message::{flags, MessageHeader};
+use neurohorizon::record::tables::Tables;
+use neurohorizon::record::{Ending, RecordReader};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rt_tests::{program, root};
+use serde_json::Value;
+
+/// What a killed program may lose.
+const MOST_LOST_NS: i64 = 100_000_000;
+
+fn command(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn run_arguments<'a>(file: &'a str, speed: &'a str, seconds: &'a str) -> Vec<&'a str> {
+    vec![
+        "run",
+        "configs/simulate.toml",
+        "--checkpoint",
+        "configs/demo.safetensors",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--endpoint",
+        "tcp://127.0.0.1:*",
+        "--latest-endpoint",
+        "",
+        "--json",
+        "--latents",
+        "newest",
+        "--speed",
+        speed,
+        "--duration",
+        seconds,
+        "--record",
+        file,
+    ]
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {text:?}, {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn replay(program: &Path, file: &Path) -> Value {
+    let output = command(program, &["replay", file.to_str().unwrap(), "--json"])
+        .output()
+        .unwrap();
+    let report = json(&output);
+    assert!(output.status.success(), "{report}");
+    assert_eq!(report["same"], true, "{report}");
+    assert_eq!(report["compared"], report["equal"], "{report}");
+    assert_eq!(report["outputs"][0], report["outputs"][1], "{report}");
+    report
+}
+
+#[test]
+fn a_recorded_run_is_replayed_to_the_same_bits() {
+    let (program, folder) = (program(), tempfile::tempdir().unwrap());
+    for (speed, seconds) in [("max", "20"), ("1", "4")] {
+        let file = folder.path().join(format!("{speed}.nhr"));
+        let arguments = run_arguments(file.to_str().unwrap(), speed, seconds);
+        let output = command(&program, &arguments).output().unwrap();
+        let summary = json(&output);
+        assert_eq!(summary["recording"]["lost_ingested"], 0, "{summary}");
+        assert_eq!(summary["recording"]["lost_published"], 0, "{summary}");
+        let report = replay(&program, &file);
+        let (bins, published) = (&summary["bins"], summary["bins"]["published"].as_u64().unwrap());
+        assert_eq!(
+            (&report["whole"], &report["bins"]),
+            (&Value::Bool(true), &bins["closed"])
+        );
+        assert_eq!(report["spikes"], summary["spikes"]["received"]);
+        assert_eq!(report["recorded"].as_u64(), Some(published));
+        assert_eq!(report["compared"], bins["full"], "{report}");
+        assert!(bins["full"].as_u64().unwrap() > 50, "{summary}");
+
+        // A file that is there is not written over, and refused before anything else happens to it.
+        let before = std::fs::read(&file).unwrap();
+        let refused = command(&program, &arguments).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("--overwrite"));
+        assert!(before == std::fs::read(&file).unwrap());
+    }
+    let file = folder.path().join("max.nhr");
+    let tables = Tables::read(&file).unwrap();
+    exports(&program, &file, &tables);
+    another_checkpoint_is_refused(&program, &file);
+}
+
+fn exports(program: &Path, file: &Path, tables: &Tables) {
+    let [npz, nwb] = ["npz", "nwb"].map(|kind| file.with_extension(kind));
+    let (npz_text, nwb_text) = (npz.to_str().unwrap(), nwb.to_str().unwrap());
+    let arguments = ["export", file.to_str().unwrap(), "--npz", npz_text, "--nwb", nwb_text];
+    assert!(command(program, &arguments).status().unwrap().success());
+    for path in [&npz, &nwb] {
+        let read = Recording::load(path).unwrap();
+        assert_eq!(read.spike_times_ns.len(), tables.spikes.len(), "{}", path.display());
+        // Seconds in double precision are exact to less than a ns here.
+        let times = tables.spikes.iter().map(|&(time, _)| time);
+        assert!(read.spike_times_ns.iter().copied().eq(times), "{}", path.display());
+        let named = |read: &Recording, spike: usize| read.unit_ids[read.spike_units[spike] as usize].clone();
+        for (spike, &(_, unit)) in tables.spikes.iter().enumerate().step_by(97) {
+            assert_eq!(named(&read, spike), tables.unit_ids[unit as usize]);
+        }
+    }
+    let mut arrays = neurohorizon::data::arrays::ArrayFile::open(&npz).unwrap();
+    let (shape, log_rates) = arrays.take_f32("log_rates", 3).unwrap();
+    let predictions = &tables.predictions;
+    assert_eq!(
+        shape,
+        [
+            predictions.headers.len(),
+            predictions.output.rows,
+            predictions.output.cols
+        ]
+    );
+    assert_eq!(log_rates, predictions.array);
+    let (shape, _) = arrays.take_f32("output_latents", 3).unwrap();
+    assert_eq!(shape[0], predictions.headers.len());
+    let (_, bins) = arrays.take_f32("bin_index", 1).unwrap();
+    assert!(bins
+        .iter()
+        .zip(&predictions.headers)
+        .all(|(&bin, header)| bin == header.bin_index as f32));
+    let bytes = std::fs::read(&nwb).unwrap();
+    assert!(Recording::from_bytes("x.nwb", &bytes, &LoadOptions::default()).is_ok());
+}
+
+fn another_checkpoint_is_refused(program: &Path, file: &Path) {
+    let mut other = std::fs::read(root().join("configs/demo.safetensors")).unwrap();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    let path = file.with_extension("safetensors");
+    std::fs::write(&path, other).unwrap();
+    let arguments = ["replay", file.to_str().unwrap(), "--checkpoint", path.to_str().unwrap()];
+    let output = command(program, &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not the checkpoint of this run"));
+}
+
+/// Host time of the last marker in a file, and the published bins in it.
+fn last_of(file: &Path) -> (i64, Vec<i64>, Ending) {
+    let mut reader = RecordReader::open(file).unwrap();
+    let (mut last_ns, mut bins) = (0, Vec::new());
+    while let Some((_, entries)) = reader.next_entries().unwrap() {
+        for entry in entries {
+            match entry {
+                Entry::Events { events, .. } => {
+                    let markers = events.iter().filter(|event| event.flags == SpikeEvent::HOST_TIME);
+                    last_ns = markers.map(|event| event.time_ns).max().unwrap_or(0).max(last_ns);
+                }
+                Entry::Prediction(message) => bins.push(message.header.bin_index),
+                _ => {}
+            }
+        }
+    }
+    (last_ns, bins, reader.ending().unwrap().clone())
+}
+
+/// Where a run publishes; from then on it goes.
+fn endpoint(child: &mut Child) -> String {
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("predictions") {
+        line.clear();
+        assert!(
+            lines.read_line(&mut line).unwrap() > 0,
+            "the program ended before it ran"
+        );
+    }
+    // Somebody has to read what else it says.
+    std::thread::spawn(move || lines.lines().for_each(drop));
+    line.trim().rsplit(' ').next().unwrap().to_string()
+}
+
+/// A subscriber of a run's predictions.
+fn subscribe(endpoint: &str) -> zmq::Socket {
+    let socket = zmq::Context::new().socket(zmq::SUB).unwrap();
+    socket.connect(endpoint).unwrap();
+    socket.set_subscribe(b"prediction").unwrap();
+    socket
+}
+
+/// Starts a run, kills it after `after`, and says how much of it is not in its file, ns.
+fn kill_after(program: &Path, file: &Path, after: Duration) -> (i64, Ending) {
+    let mut arguments = run_arguments(file.to_str().unwrap(), "1", "60");
+    arguments.retain(|argument| *argument != "--json");
+    let mut child = command(program, &arguments)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let socket = subscribe(&endpoint(&mut child));
+    std::thread::sleep(after);
+    let killed_ns = monotonic_ns();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (last_ns, bins, ending) = last_of(file);
+    while let Ok(parts) = socket.recv_multipart(zmq::DONTWAIT) {
+        let header = MessageHeader::read(&parts[1]).unwrap();
+        let kept = bins.contains(&header.bin_index);
+        assert!(
+            kept || killed_ns - header.publish_ns < MOST_LOST_NS,
+            "bin {} is lost",
+            header.bin_index
+        );
+    }
+    (killed_ns - last_ns, ending)
+}
+
+#[test]
+fn a_killed_run_loses_its_last_moments_only_and_is_replayed() {
+    let kills = std::env::var("NEUROHORIZON_KILLS").map_or(10, |text| text.parse().unwrap());
+    let (program, folder) = (program(), tempfile::tempdir().unwrap());
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    let (mut lost, mut cut_off) = (Vec::new(), 0);
+    for kill in 0..kills {
+        let file = folder.path().join(format!("{kill}.nhr"));
+        let after = Duration::from_micros(random.random_range(300_000..2_000_000));
+        let (lost_ns, ending) = kill_after(&program, &file, after);
+        assert!(
+            lost_ns < MOST_LOST_NS,
+            "kill {kill} after {after:?}: {} ms are lost",
+            lost_ns as f64 * 1e-6
+        );
+        let Ending::CutOff { left_over, .. } = ending else {
+            panic!("{ending:?}")
+        };
+        cut_off += u64::from(left_over > 0);
+        lost.push(lost_ns);
+        let report = replay(&program, &file);
+        assert_eq!(report["whole"], false);
+        std::fs::remove_file(&file).unwrap();
+    }
+    lost.sort_unstable();
+    let ms = |ns: i64| ns as f64 * 1e-6;
+    println!(
+        "{kills} kills: lost {:.1} ms in the median, {:.1} ms at most; {cut_off} in the middle of a write",
+        ms(lost[lost.len() / 2]),
+        ms(lost[lost.len() - 1])
+    );
+}
+
+/// A network that computes identities, of no use but for its bits.
+fn with_identities(path: &Path) {
+    let config = ModelConfig {
+        dim: 16,
+        dim_head: 8,
+        identity: Some(IdentityConfig {
+            scheme: IdentityScheme::Binned,
+            window_bins: 10,
+            bin_s: 0.02,
+            hidden: 16,
+            population: true,
+            components: 0,
+        }),
+        ..ModelConfig::default()
+    };
+    let checkpoint = Checkpoint::random(&config, 96, 3);
+    std::fs::write(path, checkpoint.to_safetensors(Stored::F32).unwrap()).unwrap();
+}
+
+#[test]
+fn identities_computed_live_are_computed_and_taken_in_again() {
+    let (program, folder) = (program(), tempfile::tempdir().unwrap());
+    let [checkpoint, config, file] = ["c.safetensors", "rig.toml", "r.nhr"].map(|name| folder.path().join(name));
+    with_identities(&checkpoint);
+    let text = format!(
+        "[simulate]\nduration_s = 5.0\n[model]\ncheckpoint = {checkpoint:?}\ndevice = \"cpu\"\nthreads = 1\n\
+         calibrate = {{ reference_s = 1.0, every_s = 1.0 }}\n[publish]\nendpoint = \"tcp://127.0.0.1:*\"\n\
+         latest_endpoint = \"\"\n[record]\nfile = {file:?}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let output = command(&program, &["run", config.to_str().unwrap(), "--json"])
+        .output()
+        .unwrap();
+    let summary = json(&output);
+    assert!(summary["calibration"]["taken_in"].as_u64().unwrap() >= 3, "{summary}");
+    let report = replay(&program, &file);
+    assert_eq!(
+        (&report["ended"], &report["compared"]),
+        (&Value::Null, &summary["bins"]["full"])
+    );
+    assert!(report["compared"].as_u64().unwrap() > 100, "{report}");
+}
+
+/// A shell that lets the program write files of so many blocks of 512 bytes at most.
+fn limited(program: &Path, arguments: &[&str], blocks: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("ulimit -f {blocks}; exec \"$0\" \"$@\""))
+        .arg(program)
+        .args(arguments);
+    shell.current_dir(root());
+    shell
+}
+
+#[test]
+fn a_full_disk_does_not_stop_the_run_and_is_flagged() {
+    let (program, folder) = (program(), tempfile::tempdir().unwrap());
+    let file: PathBuf = folder.path().join("full.nhr");
+    let arguments = run_arguments(file.to_str().unwrap(), "1", "4");
+    let mut command = limited(&program, &arguments, 400);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let socket = subscribe(&endpoint(&mut child));
+    let output = child.wait_with_output().unwrap();
+    let summary = json(&output);
+    let mut flagged = 0;
+    while let Ok(parts) = socket.recv_multipart(zmq::DONTWAIT) {
+        let header = MessageHeader::read(&parts[1]).unwrap();
+        flagged += u32::from(header.flags & flags::RECORDING_LOST != 0);
+    }
+    assert!(flagged > 10, "{flagged}");
+    assert_eq!(summary["outcome"], "finished", "{summary}");
+    let (closed, recording) = (summary["bins"]["closed"].as_u64(), &summary["recording"]);
+    assert_eq!(closed, Some(200));
+    assert!(recording["lost_ingested"].as_u64().unwrap() > 0, "{summary}");
+    assert!(
+        recording["failure"].as_str().unwrap().contains("too large"),
+        "{summary}"
+    );
+    // What is there is whole, and is replayed.
+    let (_, _, ending) = last_of(&file);
+    let torn = matches!(ending, Ending::Damaged { .. } | Ending::CutOff { left_over: 1.., .. });
+    assert!(!torn, "{ending:?}");
+    let report = replay(&program, &file);
+    assert!(report["bins"].as_u64().unwrap() > 20, "{report}");
+}

@@ -1,0 +1,242 @@
+//! `neurohorizon replay`: a recorded run once more, compared bit by bit.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::run_config::ModelSection;
+use super::run_model::{build_predictor, load_checkpoint};
+use super::run_source::BuiltSources;
+use super::{print_json, CliError};
+use crate::pipeline::tap::taps;
+use crate::pipeline::{Attached, PublishConfig, Run, RunConfig};
+use crate::record::format::Kind;
+use crate::record::replay::{feed, sources, Compared, Comparison};
+use crate::record::{Ending, RecordReader, RunHeader};
+
+/// Bytes of each ring between the replay and the comparison; the replay waits where one is full.
+const RING_BYTES: usize = 16 << 20;
+/// Between two looks at what the replay has published.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Replay a recorded run (`run --record`) and compare what it publishes, bit by bit
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  neurohorizon replay session.nhr\n  \
+                        neurohorizon replay session.nhr --checkpoint moved/model.safetensors --json\n\n\
+                        Events are taken, and bins closed, in the recorded order; arrays are compared where they are the model's own \
+                        both times. Exit status 1: something differs.")]
+pub struct ReplayArgs {
+    /// The recording of a run.
+    pub recording: PathBuf,
+    /// The checkpoint, where it is no longer where it was.
+    #[arg(long)]
+    pub checkpoint: Option<PathBuf>,
+    /// Publish the predictions again, on this endpoint.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub publish: Option<String>,
+    /// Seconds to wait for a subscriber of that endpoint.
+    #[arg(long, default_value_t = 0.0, requires = "publish")]
+    pub wait_for_subscriber: f64,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a replay came to.
+#[derive(Debug, Serialize)]
+struct ReplayReport {
+    recording: PathBuf,
+    program: String,
+    model_hash: String,
+    recorded_with: String,
+    replayed_with: String,
+    /// How the recording ends, without the summary.
+    whole: bool,
+    left_over_bytes: u64,
+    damage: Option<String>,
+    /// Why not all of it was replayed.
+    ended: Option<String>,
+    bins: u64,
+    spikes: u64,
+    #[serde(flatten)]
+    compared: Compared,
+    same: bool,
+}
+
+fn config(args: &ReplayArgs, header: &RunHeader) -> Result<RunConfig, CliError> {
+    let wait_for_subscriber = super::run_config::s_to_ns("--wait-for-subscriber", args.wait_for_subscriber)?;
+    Ok(RunConfig {
+        start_ns: header.bins.start_ns,
+        grace_ns: header.bins.grace_ns,
+        deadline_ns: None,
+        ring_events: header.bins.ring_events,
+        decode_core: None,
+        publish: PublishConfig {
+            // Without --publish nobody can hear it.
+            endpoint: args.publish.clone().unwrap_or_else(|| "inproc://replay".into()),
+            latest_endpoint: None,
+            high_water_mark: 1_000,
+            wait_for_subscriber: Duration::from_nanos(wait_for_subscriber as u64),
+        },
+    })
+}
+
+fn ending(args: &ReplayArgs) -> Result<Ending, CliError> {
+    let mut reader = RecordReader::open(&args.recording)?;
+    while reader.next_entries()?.is_some() {}
+    Ok(reader
+        .ending()
+        .cloned()
+        .unwrap_or(Ending::CutOff { at: 0, left_over: 0 }))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A recording that cannot be read at all, or a checkpoint that is not the run's.
+pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
+    let reader = RecordReader::open(&args.recording)?;
+    let header = reader.header().clone();
+    let fault = |what: String| CliError::Config(format!("{}: {what}", args.recording.display()));
+    let mut section: ModelSection = serde_json::from_value(header.model.clone())?;
+    // They were trusted then.
+    section.trust_units = true;
+    section.checkpoint = header.checkpoint.as_ref().map(|recorded| match &args.checkpoint {
+        Some(path) => path.clone(),
+        None => recorded.path.clone().into(),
+    });
+    let checkpoint = load_checkpoint(&section)?;
+    if let (Some(recorded), Some(found)) = (&header.checkpoint, &checkpoint) {
+        let hash = format!("{:016x}", found.hash);
+        if hash != recorded.hash {
+            let path = section.checkpoint.unwrap_or_default();
+            let expected = &recorded.hash;
+            return Err(fault(format!(
+                "{} is not the checkpoint of this run: its hash is {hash}, and the run's was {expected}",
+                path.display()
+            )));
+        }
+    }
+    let latents = header.latents.parse().map_err(fault)?;
+    let built = BuiltSources {
+        sources: sources(&header),
+        unit_ids: header.source_units(),
+        mean_log_rates: header
+            .mean_log_rate_bits
+            .iter()
+            .map(|&bits| f64::from_bits(bits))
+            .collect(),
+        means_from: header.means_from.clone(),
+        notes: Vec::new(),
+    };
+    let model = build_predictor(&section, &latents, checkpoint.as_ref(), &built)?;
+    let replayed_with = model.predictor.describe();
+    let recorded = RecordReader::open(&args.recording)?.entries(Kind::Published);
+    let mut comparison = Comparison::new(recorded);
+    let (taps, mut readers) = taps(RING_BYTES);
+    let (feed, ended) = feed(reader);
+    let attached = Attached {
+        taps: Some(taps),
+        feed: Some(feed),
+    };
+    let run_config = config(args, &header)?;
+    let run = Run::start_with(
+        &run_config,
+        built.sources,
+        model.predictor,
+        &model.null,
+        Arc::default(),
+        attached,
+    )?;
+    let mut ingested = Vec::new();
+    while !(readers.ingest.is_finished() && readers.publish.is_finished()) {
+        comparison.look(&mut readers.publish).map_err(fault)?;
+        // What is taken in is known already.
+        ingested.clear();
+        if readers.ingest.take(&mut ingested) == 0 {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    let summary = run.join();
+    let compared = comparison.finish();
+    let failures = summary.failures.join("; ");
+    if !failures.is_empty() {
+        return Err(fault(failures));
+    }
+    let (whole, left_over_bytes, damage) = match ending(args)? {
+        Ending::Whole { .. } => (true, 0, None),
+        Ending::CutOff { left_over, .. } => (false, left_over, None),
+        Ending::Damaged { left_over, problem, at } => (false, left_over, Some(format!("{problem}, at byte {at}"))),
+    };
+    let report = ReplayReport {
+        recording: args.recording.clone(),
+        program: header.program,
+        model_hash: header.model_hash,
+        recorded_with: header.description,
+        replayed_with,
+        whole,
+        left_over_bytes,
+        damage,
+        ended: ended.get().cloned(),
+        bins: summary.bins.closed,
+        spikes: summary.spikes.received,
+        same: compared.first_difference.is_none(),
+        compared,
+    };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&report);
+    }
+    let good = report.same && report.damage.is_none();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &ReplayReport) {
+    let compared = &report.compared;
+    let file = report.recording.display();
+    match (&report.damage, report.whole) {
+        (Some(damage), _) => say!(
+            "recording    {file}: DAMAGED ({damage}); {} bytes after that were not read",
+            report.left_over_bytes
+        ),
+        (None, true) => say!("recording    {file}: whole"),
+        (None, false) => say!(
+            "recording    {file}: cut off, without a summary; {} bytes at its end are of no use",
+            report.left_over_bytes
+        ),
+    }
+    say!("recorded by  {} {}", report.program, report.recorded_with);
+    if report.recorded_with != report.replayed_with {
+        say!("replayed by  {}", report.replayed_with);
+    }
+    say!("replayed     {} spikes in {} bins", report.spikes, report.bins);
+    if let Some(ended) = &report.ended {
+        say!("up to there  {ended}");
+    }
+    say!(
+        "compared     {} predictions and {} outputs; {} and {} have the same bits; {} were held, neutral or made elsewhere, {} are \
+         only in the replay",
+        compared.compared,
+        compared.outputs[0],
+        compared.equal,
+        compared.outputs[1],
+        compared.not_full,
+        compared.only_replayed
+    );
+    match &compared.first_difference {
+        None => say!("the same"),
+        Some(first) => say!(
+            "DIFFERENT, first at bin {}: {} of the {} was {} and is {}",
+            first.bin,
+            first.what,
+            first.of,
+            first.recorded,
+            first.replayed
+        ),
+    }
+}

@@ -1,0 +1,89 @@
+//! A recording as arrays for NumPy, which [`crate::data::Recording`] reads like any other session.
+//!
+//! `spike_times` (s), `spike_units`, `unit_ids`; `NAME_time_s` and `NAME_UNIT` of every series; of the predictions `log_rates`
+//! `[n, T, N]` with `model_unit_ids`, and their headers as `bin_index`, `bin_end_ns`, `flags`, `epoch`, `sequence`, `ingest_ns`,
+//! `decode_start_ns`, `decode_end_ns`, `publish_ns`, `spikes_in`; of every output `output_TOPIC` `[n, rows, columns]` and
+//! `output_TOPIC_bin_index`, `output_TOPIC_flags`.
+
+use super::tables::{MessageTable, Tables};
+use crate::data::arrays::{ArrayWriter, Elements};
+use crate::pipeline::message::MessageHeader;
+
+/// A reader of one field of a message's header.
+type Field<T> = (&'static str, fn(&MessageHeader) -> T);
+
+const LONG: [Field<i64>; 8] = [
+    ("bin_index", |header| header.bin_index),
+    ("bin_end_ns", |header| header.bin_end_ns),
+    ("sequence", |header| header.sequence as i64),
+    ("epoch", |header| header.epoch as i64),
+    ("ingest_ns", |header| header.ingest_ns),
+    ("decode_start_ns", |header| header.decode_start_ns),
+    ("decode_end_ns", |header| header.decode_end_ns),
+    ("publish_ns", |header| header.publish_ns),
+];
+const SHORT: [Field<u32>; 2] = [
+    ("flags", |header| header.flags),
+    ("spikes_in", |header| header.spikes_in),
+];
+
+fn seconds(times_ns: impl Iterator<Item = i64>) -> Vec<f64> {
+    times_ns.map(|time| time as f64 * 1e-9).collect()
+}
+
+/// A name that an archive's member can have.
+fn plain(name: &str) -> String {
+    let keep = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '_' };
+    name.chars().map(keep).collect()
+}
+
+fn add_headers(file: &mut ArrayWriter, prefix: &str, table: &MessageTable, most: usize) -> std::io::Result<()> {
+    for (name, of) in LONG.iter().take(most) {
+        let column = table.column(of);
+        file.add(&format!("{prefix}{name}"), &[column.len()], Elements::I64(&column))?;
+    }
+    for (name, of) in SHORT.iter().take(most) {
+        let column = table.column(of);
+        file.add(&format!("{prefix}{name}"), &[column.len()], Elements::U32(&column))?;
+    }
+    Ok(())
+}
+
+/// The archive's bytes.
+///
+/// # Errors
+/// Where they do not fit into an archive.
+pub fn npz(tables: &Tables) -> std::io::Result<Vec<u8>> {
+    let mut file = ArrayWriter::default();
+    let numbers = tables.unit_numbers();
+    let times_s = seconds(tables.spikes.iter().map(|&(time, _)| time));
+    let units: Vec<i64> = tables.spikes.iter().map(|&(_, unit)| numbers[unit as usize]).collect();
+    file.add("spike_times", &[times_s.len()], Elements::F64(&times_s))?;
+    file.add("spike_units", &[units.len()], Elements::I64(&units))?;
+    file.add("unit_ids", &[tables.unit_ids.len()], Elements::Text(&tables.unit_ids))?;
+    for table in &tables.series {
+        let (name, samples) = (plain(&table.series.name), table.times_ns.len());
+        let times_s = seconds(table.times_ns.iter().copied());
+        file.add(&format!("{name}_time_s"), &[samples], Elements::F64(&times_s))?;
+        let unit = plain(&table.series.unit);
+        let name = if unit.is_empty() {
+            name
+        } else {
+            format!("{name}_{unit}")
+        };
+        let shape = [samples, table.series.channels];
+        file.add(&name, &shape, Elements::F32(&table.values))?;
+    }
+    let predictions = &tables.predictions;
+    let shape = |table: &MessageTable| [table.headers.len(), table.output.rows, table.output.cols];
+    file.add("log_rates", &shape(predictions), Elements::F32(&predictions.array))?;
+    let ids = &tables.header.unit_ids;
+    file.add("model_unit_ids", &[ids.len()], Elements::Text(ids))?;
+    add_headers(&mut file, "", predictions, LONG.len())?;
+    for table in &tables.outputs {
+        let name = format!("output_{}", plain(&table.output.topic));
+        file.add(&name, &shape(table), Elements::F32(&table.array))?;
+        add_headers(&mut file, &format!("{name}_"), table, 1)?;
+    }
+    file.finish()
+}

@@ -1,0 +1,218 @@
+//! Files that are whole, cut off, damaged, or no recordings at all.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::format::{begin, file_head, seal, Kind};
+use super::header::{BinsHeader, RunHeader, SeriesHeader, SourceHeader};
+use super::tables::Tables;
+use super::{Ending, RecordReader};
+use crate::acquire::SpikeEvent;
+use crate::pipeline::entry::{self, Entry};
+use crate::pipeline::message::MessageHeader;
+
+fn header() -> RunHeader {
+    RunHeader {
+        program: "0".into(),
+        created_unix_ns: 1,
+        created_monotonic_ns: 2,
+        epoch: u64::MAX,
+        arguments: vec!["run".into()],
+        config: "[simulate]\n".into(),
+        model: serde_json::Value::Null,
+        latents: "off".into(),
+        checkpoint: None,
+        description: "test".into(),
+        model_hash: "07".into(),
+        unit_ids: vec!["unit0001".into()],
+        bins: BinsHeader {
+            start_ns: -5,
+            bin_ns: 20,
+            history_ns: 100,
+            grace_ns: 0,
+            horizon_bins: 2,
+            ring_events: 1_024,
+        },
+        sources: vec![SourceHeader {
+            name: "test".into(),
+            unit_ids: vec!["unit0001".into(), "unit0007".into()],
+            series: Vec::new(),
+        }],
+        series: vec![SeriesHeader {
+            name: "hand".into(),
+            unit: "m".into(),
+            channels: 2,
+        }],
+        outputs: Vec::new(),
+        mean_log_rate_bits: vec![f64::NEG_INFINITY.to_bits(), 0.1f64.to_bits()],
+        means_from: "nothing".into(),
+    }
+}
+
+/// A small file, and where each of its chunks ends.
+fn file(chunks: &[(Kind, Vec<u8>)]) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = file_head().to_vec();
+    let mut ends = Vec::new();
+    for (number, (kind, content)) in chunks.iter().enumerate() {
+        let mut chunk = Vec::new();
+        begin(&mut chunk);
+        chunk.extend_from_slice(content);
+        seal(&mut chunk, *kind, number as u64);
+        bytes.extend(chunk);
+        ends.push(bytes.len());
+    }
+    (bytes, ends)
+}
+
+fn small() -> (Vec<u8>, Vec<usize>) {
+    let put = |put: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        put(&mut out);
+        out
+    };
+    let mut message = MessageHeader::new(7, 2, 1);
+    message.bin_index = 4;
+    let events = [SpikeEvent::host_time(9), SpikeEvent::spike(3, 1), SpikeEvent::clock(20)];
+    let sample = put(&|out| entry::put_sample(out, (0, 0), 5, true, &[1.0, f32::NAN]));
+    let prediction = put(&|out| {
+        entry::put_prediction(out, bytemuck::bytes_of(&message), bytemuck::cast_slice(&[0.5f32, -0.5]));
+    });
+    file(&[
+        (Kind::Header, serde_json::to_vec(&header()).unwrap()),
+        (
+            Kind::Ingested,
+            [put(&|out| entry::put_events(out, 0, &events)), sample].concat(),
+        ),
+        (Kind::Ingested, put(&|out| entry::put_closed(out, 0, 0))),
+        (Kind::Published, prediction),
+        (Kind::Summary, b"{\"outcome\": \"finished\"}".to_vec()),
+    ])
+}
+
+/// The entries of these bytes, and how they end; nothing where they cannot be opened.
+fn read(path: &Path, bytes: &[u8]) -> Option<(Vec<String>, Ending)> {
+    std::fs::write(path, bytes).unwrap();
+    let mut reader = RecordReader::open(path).ok()?;
+    let mut all = Vec::new();
+    while let Some((_, entries)) = reader.next_entries().unwrap() {
+        all.extend(entries.iter().map(|entry: &Entry| format!("{entry:?}")));
+    }
+    Some((all, reader.ending().cloned().unwrap()))
+}
+
+fn with_path<T>(test: impl FnOnce(&Path) -> T) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    test(&folder.path().join("r.nhr"))
+}
+
+#[test]
+fn a_whole_file_is_read_whole() {
+    with_path(|path| {
+        let (bytes, _) = small();
+        let (entries, ending) = read(path, &bytes).unwrap();
+        assert_eq!(entries.len(), 4);
+        assert!(matches!(ending, Ending::Whole { summary } if summary["outcome"] == "finished"));
+        let tables = Tables::read(path).unwrap();
+        assert_eq!(tables.header, header());
+        assert_eq!((&tables.spikes[..], tables.lost), (&[(3, 1)][..], 0));
+        assert_eq!(tables.series[0].times_ns, [5]);
+        assert_eq!(tables.predictions.array, [0.5, -0.5]);
+        assert_eq!(tables.unit_numbers(), [1, 7]);
+    });
+}
+
+#[test]
+fn wherever_it_is_cut_off_only_the_last_chunk_is_lost() {
+    with_path(|path| {
+        let (bytes, ends) = small();
+        let (all, _) = read(path, &bytes).unwrap();
+        // Entries up to the end of each chunk.
+        let up_to = [0, 2, 3, 4, 4];
+        for length in 0..bytes.len() {
+            let found = read(path, &bytes[..length]);
+            let whole = ends.iter().filter(|&&end| end <= length).count();
+            if whole == 0 {
+                assert!(found.is_none(), "{length}");
+                continue;
+            }
+            let (entries, ending) = found.unwrap();
+            assert_eq!(entries, all[..up_to[whole - 1]], "{length}");
+            let at = ends[whole - 1];
+            let left_over = (length - at) as u64;
+            assert_eq!(
+                ending,
+                Ending::CutOff {
+                    at: at as u64,
+                    left_over
+                },
+                "{length}"
+            );
+        }
+    });
+}
+
+#[test]
+fn every_damaged_byte_is_found() {
+    with_path(|path| {
+        let (bytes, ends) = small();
+        let (all, _) = read(path, &bytes).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            let Some((entries, ending)) = read(path, &damaged) else {
+                assert!(at < ends[0], "{at}");
+                continue;
+            };
+            assert!(entries.len() <= all.len() && entries == all[..entries.len()], "{at}");
+            // What comes before the damage is still there, and damage is told from an end.
+            let before = ends.iter().filter(|&&end| end <= at).count();
+            assert_eq!(entries.len(), [0, 0, 2, 3, 4][before], "{at}");
+            match ending {
+                Ending::Whole { .. } => panic!("byte {at}"),
+                Ending::Damaged { at: found, .. } => assert_eq!(found as usize, ends[before - 1]),
+                Ending::CutOff { .. } => assert_eq!(before, 4, "{at}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_chunk_that_is_missing_or_doubled_is_found() {
+    with_path(|path| {
+        let (bytes, ends) = small();
+        let without = [&bytes[..ends[1]], &bytes[ends[2]..]].concat();
+        assert!(matches!(read(path, &without).unwrap().1, Ending::Damaged { .. }));
+        let doubled = [&bytes[..ends[2]], &bytes[ends[1]..]].concat();
+        assert!(matches!(read(path, &doubled).unwrap().1, Ending::Damaged { .. }));
+        let behind = [&bytes[..], &[0]].concat();
+        assert!(!matches!(read(path, &behind).unwrap().1, Ending::Whole { .. }));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Nothing that a file says makes the reader panic, even where its checksums are right.
+    #[test]
+    fn whatever_chunks_hold_is_read_or_refused(
+        chunks in prop::collection::vec((0usize..4, prop::collection::vec(any::<u8>(), 0..60)), 0..5),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let kinds = [Kind::Header, Kind::Ingested, Kind::Published, Kind::Summary];
+        let mut all = vec![(Kind::Header, serde_json::to_vec(&header()).unwrap())];
+        all.extend(chunks.into_iter().map(|(kind, content)| (kinds[kind], content)));
+        let (mut bytes, _) = file(&all);
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        with_path(|path| {
+            read(path, &bytes);
+            if let Ok(tables) = Tables::read(path) {
+                super::export::npz(&tables).unwrap();
+                super::nwb::nwb(&tables).unwrap();
+            }
+        });
+    }
+}
