@@ -38,7 +38,7 @@ impl Resamples {
 
     /// Whether there are blocks enough for intervals.
     pub fn enough_windows(&self) -> bool {
-        self.windows >= FEWEST_BLOCKS * block(self.windows)
+        self.windows >= FEWEST_BLOCKS * block(self.windows).max(1)
     }
 
     /// Draws `count` resamples of `windows` windows.
