@@ -116,7 +116,7 @@ fn baselines_held_out_units_and_a_report_leave_the_networks_figures_alone() {
         "--from",
         "100s",
         "--to",
-        "104s",
+        "115s",
         "--bootstrap",
         "50",
     ];
