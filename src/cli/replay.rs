@@ -138,6 +138,8 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
             let state = bits.iter().map(|&bits| f32::from_bits(bits));
             Before::RecentHistory(state.collect())
         }),
+        // The replay has identities computed itself, where they were.
+        in_step: false,
     };
     let model = build_predictor(&section, &latents, checkpoint.as_ref(), &built)?;
     let replayed_with = model.predictor.describe();

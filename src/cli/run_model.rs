@@ -6,7 +6,6 @@ use super::latents_option::LatentsOption;
 use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
 use super::run_source::{Before, BuiltSources};
 use super::{CliError, Compute, Device};
-use crate::acquire::Pace;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::unidentified;
 use crate::model::{BuildError, BuildOptions, UnitMatch};
@@ -80,8 +79,9 @@ fn network(
     source: &BuiltSources,
 ) -> Result<BuiltPredictor, CliError> {
     let ids = &source.unit_ids[..];
-    let in_step = source.sources.iter().all(|source| source.pace() == Pace::AsFast);
-    let calibration = section.calibrate.map(|section| calibration_wanted(section, in_step));
+    let calibration = section
+        .calibrate
+        .map(|section| calibration_wanted(section, source.in_step));
     let calibration = calibration.transpose()?;
     let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
     let unidentified = match calibration {

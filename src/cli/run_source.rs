@@ -8,7 +8,7 @@ use super::CliError;
 use crate::acquire::replay::{RecordedSeries, RecordedSpikes, Replay};
 use crate::acquire::simulate::{Population, SimulationConfig, STEP_NS};
 use crate::acquire::simulated::Simulated;
-use crate::acquire::{SampledSeries, Source};
+use crate::acquire::{Pace, SampledSeries, Source};
 use crate::data::{Interval, Position, Recording};
 use crate::model::config::ConditionConfig;
 use crate::pipeline::network::Past;
@@ -75,6 +75,8 @@ pub struct BuiltSources {
     pub notes: Vec<String>,
     /// Where recent history begins; at the mean rates without it.
     pub before: Option<Before>,
+    /// Whether what computes identities beside the run goes in step with it: where no time passes but that of the spikes.
+    pub in_step: bool,
 }
 
 impl BuiltSources {
@@ -101,6 +103,7 @@ impl BuiltSources {
             means_from: String::new(),
             notes: Vec::new(),
             before: None,
+            in_step: built.iter().all(|one| one.source.pace() == Pace::AsFast),
         };
         for one in built {
             // A recording stands alone.
