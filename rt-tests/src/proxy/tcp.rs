@@ -152,8 +152,19 @@ impl Pump {
                 self.cut();
             }
         }
-        self.cut();
-        self.damage.ledger
+        let Self {
+            listener,
+            client,
+            upstream,
+            damage,
+            ..
+        } = self;
+        // First: a client that sees the end connects again at once, and is to be refused.
+        drop(listener);
+        for socket in client.into_iter().chain(upstream) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        damage.ledger
     }
 
     fn look_for_client(&mut self) {
@@ -213,7 +224,7 @@ impl Pump {
         if let Some(client) = self.client.take() {
             let _ = client.shutdown(Shutdown::Both);
         }
-        if self.upstream_is == Upstream::Anew || self.stop.load(Relaxed) {
+        if self.upstream_is == Upstream::Anew {
             if let Some(upstream) = self.upstream.take() {
                 let _ = upstream.shutdown(Shutdown::Both);
             }

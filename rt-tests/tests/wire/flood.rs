@@ -171,12 +171,13 @@ fn assert_undisturbed(what: &str, flooded: Box<dyn Source>, counters: &WireCount
         "{what}: that was no flood: {report}"
     );
     assert!(calm_counters.report().spikes > 1_000 * BLOCKS as u64 / 2);
-    // The flood and its reader want both cores of a small machine: bins may wait for the scheduler, and for nothing else.
+    // The flood and its reader want both cores of a small machine, and others may want them too: bins may wait for the
+    // scheduler. A clock that the flood stops costs half a block at the median, and nearly a whole one at p99.
     assert!(
-        busy.0 < quiet.0 + 5.0,
+        busy.0 < quiet.0 + 50.0,
         "{what}: the median rose from {quiet:?} to {busy:?}"
     );
-    assert!(busy.1 < quiet.1 + 50.0, "{what}: p99 rose from {quiet:?} to {busy:?}");
+    assert!(busy.1 < quiet.1 + 250.0, "{what}: p99 rose from {quiet:?} to {busy:?}");
 }
 
 #[test]

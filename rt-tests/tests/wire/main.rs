@@ -9,7 +9,7 @@
 //! | | loss | duplicates | changed bytes |
 //! |---|---|---|---|
 //! | Intan RHX, TCP | only that a connection was lost | none over TCP | records that are none any more; others pass as spikes |
-//! | Blackrock, UDP | packets, from the device's own count of them; before 4.1 at most those that came late too | hide as many losses | as above |
+//! | Blackrock, UDP | packets, from the device's own count of them; before 4.1 late ones may pass for lost | hide as many losses | as above |
 //! | Open Ephys, Event Broadcaster | only that a connection was lost | not | messages that are none any more; others pass |
 //! | Open Ephys, ZMQ Interface | messages, by number | by number | as above |
 //! | bridge, UDP | packets, by number | by number | all, by checksum |

@@ -43,7 +43,7 @@ fn emulator(endpoint: &str, form: Form) -> OpenEphysEmulator {
 }
 
 fn exact(form: Form, events: usize) {
-    let spikes = recorded(events, 4, 3);
+    let spikes = recorded(events, 4, 8);
     let emulator = emulator(ANY_PORT, form);
     let rig = rig(&emulator.endpoint().unwrap(), form, form == Form::ZmqInterface);
     let count = spikes.times_ns.len() as u64;
@@ -128,13 +128,16 @@ fn exact_through(form: Form, spikes: &RecordedSpikes, writes: Writes) {
 #[test]
 fn every_spike_of_open_ephys_passes_a_stream_in_pieces_of_any_length() {
     // A message has 200 bytes and more: fewer spikes pass byte by byte.
-    exact_through(Form::Raw, &recorded(events(50), 31, 50), Writes::EveryByte);
-    exact_through(Form::Json, &recorded(events(20), 32, 10), Writes::Random { most: 80 });
-    exact_through(
-        Form::Raw,
-        &recorded(events(20), 33, 3),
-        Writes::Coalesced { least: 50_000 },
-    );
+    let cases = [
+        (Form::Raw, recorded(events(100), 31, 100), Writes::EveryByte),
+        (Form::Json, recorded(events(20), 32, 20), Writes::Random { most: 80 }),
+        (
+            Form::Raw,
+            recorded(events(20), 33, 20),
+            Writes::Coalesced { least: 50_000 },
+        ),
+    ];
+    at_once(cases, |(form, spikes, writes)| exact_through(form, &spikes, writes));
 }
 
 /// What is in a message: a spike.
@@ -213,7 +216,7 @@ fn faults(seed: u64) -> PieceFaults {
 
 #[test]
 fn messages_of_the_zmq_interface_are_told_by_their_numbers_and_lost_ones_counted_each() {
-    let spikes = recorded(events(8), 34, 3);
+    let spikes = recorded(events(8), 34, 5);
     let Outcome {
         ledger,
         report,
@@ -242,7 +245,7 @@ fn messages_of_the_zmq_interface_are_told_by_their_numbers_and_lost_ones_counted
 #[test]
 fn damaged_messages_of_the_event_broadcaster_spoil_no_other() {
     at_once([Form::Json, Form::Raw, Form::LegacyJson, Form::LegacyRaw], |form| {
-        let spikes = recorded(events(16), 35, 3);
+        let spikes = recorded(events(16), 35, 10);
         let plan = PieceFaults {
             corrupt: 0.02,
             ..faults(35)

@@ -158,11 +158,15 @@ fn messages_cut_short_are_refused_at_every_length() {
 }
 
 #[test]
-fn a_message_that_comes_twice_is_two_spikes_and_no_loss() {
-    let mut parser = MessageParser::new(true);
-    let frames = [&b"EVENT\0"[..], INTERFACE_SPIKE, &[0; 4]];
-    assert_eq!(parser.push(&frames), parser.push(&frames));
-    assert_eq!((parser.counts().spikes, parser.counts().lost), (2, 0));
+fn a_message_that_comes_twice_is_one_spike_where_numbers_tell() {
+    for (numbered, spikes, duplicates) in [(true, 1, 1), (false, 2, 0)] {
+        let mut parser = MessageParser::new(numbered);
+        let frames = [&b"EVENT\0"[..], INTERFACE_SPIKE, &[0; 4]];
+        assert!(parser.push(&frames).is_some());
+        assert_eq!(parser.push(&frames).is_some(), !numbered);
+        let counts = parser.counts();
+        assert_eq!((counts.spikes, counts.duplicates, counts.lost), (spikes, duplicates, 0));
+    }
 }
 
 #[test]
