@@ -411,7 +411,7 @@ fn check_apart(reference: Interval, scored_ns: (i64, i64), origin_ns: i64, bin_n
         seconds(scored.end_ns),
         seconds(reference.start_ns),
         seconds(reference.end_ns),
-        (bins * bin_ns) as f64 * 1e-9
+        (bins * bin_ns) as f64 / 1e9
     )))
 }
 
