@@ -1,10 +1,14 @@
 //! Behaviour read out of the latents: learned beside the spikes or on a network that stays as it is, and better than nothing.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
+use neurohorizon::data::unit_id;
 use neurohorizon::evaluate::behaviour::Decoded;
-use neurohorizon::model::checkpoint::Checkpoint;
+use neurohorizon::model::checkpoint::{Checkpoint, Stored};
+use neurohorizon::model::config::{ModelConfig, ReadoutConfig, ReadoutKind};
 use neurohorizon::train::config::TrainConfig;
 use neurohorizon::train::learner::learners;
 use neurohorizon::train::set_up::training_set;
@@ -161,4 +165,42 @@ fn what_cannot_be_read_out_is_refused_by_name() {
         folder.path(),
     );
     assert!(error.unwrap_err().to_string().contains("there is no [[model.readout]]"));
+}
+
+#[test]
+fn decoders_with_nothing_to_fit_on_are_refused_before_the_network_decodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |arguments: &[&str]| {
+        let mut command = Command::new(rt_tests::program());
+        command.args(arguments).current_dir(folder.path()).output().unwrap()
+    };
+    // So many bins that decoding them takes far longer than reading the files.
+    let simulate = ["simulate", "--units", "40", "--seconds", "1800", "--out", "long.npz"];
+    assert!(program(&simulate).status.success());
+    let config = ModelConfig {
+        readouts: vec![ReadoutConfig {
+            series: "hand_vel".into(),
+            kind: ReadoutKind::Regression,
+            step_s: 0.02,
+            back: 1,
+            ahead: 0,
+            unit: String::new(),
+            labels: vec!["x".into(), "y".into()],
+            mean: vec![0.0; 2],
+            deviation: vec![1.0; 2],
+        }],
+        ..ModelConfig::default()
+    };
+    let mut checkpoint = Checkpoint::random(&config, 40, 1);
+    let ids = std::iter::once("NA".to_owned()).chain((0..40).map(unit_id));
+    checkpoint.unit_ids = ids.collect();
+    let file = folder.path().join("model.safetensors");
+    std::fs::write(file, checkpoint.to_safetensors(Stored::F32).unwrap()).unwrap();
+    let begin = Instant::now();
+    let decode = ["decode", "model.safetensors", "long.npz", "--from", "0", "--baselines"];
+    let output = program(&[&decode[..], &["--device", "cpu", "--trust-units"]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("fitted on 0 bins"), "{errors}");
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }

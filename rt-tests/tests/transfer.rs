@@ -401,7 +401,10 @@ fn the_program_writes_table_page_and_json() {
     let errors = String::from_utf8_lossy(&unknown.stderr);
     // Said before anything is computed, and so announced.
     let said: Vec<&str> = errors.lines().filter(|line| !line.starts_with("device ")).collect();
-    assert!(said.len() == 1 && said[0].starts_with("error: "), "{errors}");
+    assert!(
+        said.len() == 1 && said[0].starts_with("error: ") && said[0].contains("none of the 12 units"),
+        "{errors}"
+    );
     refused_references(path);
     let json = with(&["--no-fine-tuning", "--json"]);
     let report: Value = serde_json::from_slice(&json.stdout).unwrap();

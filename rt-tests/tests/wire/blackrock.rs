@@ -151,7 +151,7 @@ fn faults(seed: u64) -> PieceFaults {
 #[test]
 fn packets_of_blackrock_that_are_lost_are_counted_each_and_their_order_is_no_loss() {
     at_once(Protocol::ALL, |protocol| {
-        let spikes = recorded(events(12), 21, 3);
+        let spikes = recorded(events(11), 21, 3);
         // Only from 4.1 on has the device's count a number. Before, more packets than it counts look like a lost count:
         // those that were overtaken by one are then taken for lost.
         let late = if protocol == Protocol::V410 { 0.05 } else { 0.0 };
@@ -180,7 +180,7 @@ fn packets_of_blackrock_that_are_lost_are_counted_each_and_their_order_is_no_los
 
 #[test]
 fn packets_of_blackrock_that_come_twice_cannot_be_told_and_hide_as_many_losses() {
-    let spikes = recorded(events(12), 22, 3);
+    let spikes = recorded(events(11), 22, 3);
     let plan = PieceFaults {
         drop: 0.08,
         duplicate: 0.04,
