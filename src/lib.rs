@@ -5,13 +5,14 @@
 //! [`actuate`] raises lines of the rig by what is predicted. [`data`] reads recordings, [`evaluate`] says how good
 //! predictions are, [`train`] fits the network to recordings, [`realtime`] asks the system for what threads with deadlines need,
 //! [`doctor`] says what it lacks, [`cli`] is the command line.
-//! [`record`] keeps all of a run in a file and replays it.
+//! [`record`] keeps all of a run in a file and replays it; [`control`] tells a run what to do while it goes on.
 //!
-//! Arrows point one way: `cli → {train, evaluate, actuate, doctor, record} → pipeline → {model, acquire, data, realtime} → kernels`.
+//! Arrows point one way: `cli → {train, evaluate, actuate, control, doctor, record} → pipeline → {model, acquire, data, realtime} → kernels`.
 
 pub mod acquire;
 pub mod actuate;
 pub mod cli;
+pub mod control;
 pub mod data;
 pub mod doctor;
 pub mod evaluate;

@@ -42,6 +42,7 @@ pub fn start(
         ring_events: 1 << 18,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.into(),
             latest_endpoint: None,

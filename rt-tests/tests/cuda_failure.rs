@@ -198,6 +198,7 @@ fn the_pipeline_goes_on_and_says_so() {
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: free_endpoint(),
             latest_endpoint: None,
@@ -216,7 +217,11 @@ fn the_pipeline_goes_on_and_says_so() {
     )
     .unwrap();
     assert!(run.wait(Duration::from_secs(60)));
-    let failure = run.device_failure().expect("the device has broken").to_string();
+    let failure = run
+        .handle()
+        .device_failure()
+        .expect("the device has broken")
+        .to_string();
     let summary = run.join();
     assert_eq!(summary.device_failure, Some(failure));
     assert_eq!(summary.outcome, Outcome::Finished);

@@ -230,6 +230,7 @@ fn computed_in_a_run(config: &ModelConfig) {
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,

@@ -211,6 +211,7 @@ fn allocations(pace: Pace, seconds: i64, record_bytes: Option<usize>) -> (u64, u
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: None,

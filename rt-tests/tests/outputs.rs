@@ -52,6 +52,7 @@ fn run(source: Box<dyn Source>, predictor: Box<dyn Predictor>, null: &NullModel)
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint,
             latest_endpoint: None,
@@ -329,6 +330,7 @@ fn outputs_whose_topics_begin_alike_are_refused() {
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish,
     };
     let source = vec![recorded(100, Pace::AsFast)];

@@ -60,6 +60,7 @@ fn config(wait_for_subscriber: Duration) -> RunConfig {
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: "tcp://127.0.0.1:*".into(),
             latest_endpoint: Some("tcp://127.0.0.1:*".into()),

@@ -41,6 +41,7 @@ fn run_config(endpoint: &str, deadline_ns: i64) -> RunConfig {
         ring_events: 1 << 16,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.into(),
             latest_endpoint: None,
@@ -366,7 +367,7 @@ fn two_hundred_units_are_calibrated_while_bins_close() {
     while run.live().device_ns < AGAIN {
         assert!(!run.wait(Duration::from_millis(20)), "the run ended before");
     }
-    assert!(run.recalibrate());
+    assert!(run.handle().recalibrate());
     let summary = run.join();
     let received = subscriber.join().unwrap();
     check_whole(&summary, &received);

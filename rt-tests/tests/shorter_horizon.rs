@@ -167,6 +167,7 @@ fn a_run_publishes_the_bins_that_there_is_time_for_and_says_how_many() {
         ring_events: 4_096,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: endpoint.clone(),
             latest_endpoint: None,

@@ -23,7 +23,9 @@ pub const REFUSED_FLAGS: u32 = flags::MISSED_DEADLINE
     | flags::SOURCE_AWAY
     | flags::SPIKES_LOST
     | flags::CLOCK_RESET
-    | flags::STUCK;
+    | flags::STUCK
+    | flags::LIMITED
+    | flags::STOPPED;
 /// Two reads of one clock on two cores may differ by so much, ns; a publication further ahead is by another clock.
 const CLOCK_SLACK_NS: i64 = 1_000_000;
 /// The window of the rate limit, ns.

@@ -101,7 +101,7 @@ fn nothing_doubtful_raises_the_line_or_keeps_it_up() {
         })
         .filter(|reading| reading.flags & REFUSED_FLAGS != 0)
         .collect();
-    assert_eq!(doubtful.len(), 12);
+    assert_eq!(doubtful.len(), 14);
     doubtful.extend([
         reading(f64::NAN, 0),
         reading(f64::INFINITY, 0),
@@ -112,7 +112,7 @@ fn nothing_doubtful_raises_the_line_or_keeps_it_up() {
         assert_eq!(rule.take(reading, 0, true), None, "{reading:?}");
     }
     let refused = rule.counts().refused;
-    assert_eq!((refused.flagged, refused.not_finite, refused.stale), (12, 2, 2));
+    assert_eq!((refused.flagged, refused.not_finite, refused.stale), (14, 2, 2));
     assert_eq!(see(&mut rule, 0, 2.0), RAISED);
     for at_ms in (20..200).step_by(20) {
         let held = Reading {
@@ -124,7 +124,7 @@ fn nothing_doubtful_raises_the_line_or_keeps_it_up() {
     }
     assert_eq!(rule.tick(200 * MS - 1), None);
     assert_eq!(rule.tick(200 * MS), lowered(Fall::Silence));
-    assert_eq!(rule.counts().unusable, 16 + 9);
+    assert_eq!(rule.counts().unusable, 18 + 9);
 }
 
 #[test]

@@ -38,6 +38,12 @@ pub fn demo() -> Result<ExitCode, CliError> {
         &section,
         bin_ns(&file.model, Some(&checkpoint))?,
     )?])?;
-    let model = build_predictor(&file.model, &file.publish.latents, Some(&checkpoint), &source)?;
+    let model = build_predictor(
+        &file.model,
+        &file.publish.latents,
+        Some(&checkpoint),
+        &source.facts,
+        source.before.as_ref(),
+    )?;
     run_to_the_end(&file, source, model, None, (false, false, false))
 }

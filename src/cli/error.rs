@@ -7,6 +7,7 @@ use crate::acquire::simulate::SimulationError;
 use crate::acquire::SourceError;
 use crate::actuate::line::LineError;
 use crate::actuate::trigger::TriggerError;
+use crate::control::ControlError;
 use crate::data::DataError;
 use crate::evaluate::baseline::decoding::FitError;
 use crate::evaluate::conditions::SeriesError;
@@ -73,6 +74,9 @@ pub enum CliError {
     /// A run could not start.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A run cannot be controlled, or does not answer.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// A line cannot be used.
     #[error(transparent)]
     Line(#[from] LineError),

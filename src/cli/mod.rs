@@ -13,6 +13,7 @@ mod attribute_inputs;
 mod bench;
 mod calibrate;
 mod compute;
+mod ctl;
 mod decode;
 pub mod demo;
 mod doctor;
@@ -38,8 +39,10 @@ mod record_option;
 mod replay;
 pub mod run;
 pub mod run_config;
+pub mod run_control;
 pub mod run_device_sources;
 mod run_devices;
+pub mod run_guards;
 pub mod run_model;
 pub mod run_realtime;
 pub mod run_source;
@@ -74,6 +77,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Ctl(ctl::CtlArgs),
     Reach(reach::ReachArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
@@ -102,6 +106,7 @@ const NOT_DONE: u8 = 2;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Ctl(args)) => ctl::run(&args),
         Some(Command::Reach(args)) => reach::run(&args),
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),

@@ -137,7 +137,13 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
         notes: Vec::new(),
         before: None,
     }])?;
-    let model = build_predictor(&section, &LatentsOption::Off, checkpoint.as_ref(), &source)?;
+    let model = build_predictor(
+        &section,
+        &LatentsOption::Off,
+        checkpoint.as_ref(),
+        &source.facts,
+        source.before.as_ref(),
+    )?;
     let outputs = fitted.decoders.into_iter().map(DecoderOutput::new);
     let outputs = outputs.map(|output| Box::new(output) as Box<dyn BinOutput>).collect();
     let predictor = Box::new(WithBinOutputs::new(model.predictor, outputs));
@@ -292,6 +298,7 @@ fn run_config(args: &ReachArgs) -> RunConfig {
         ring_events: RING_EVENTS,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             endpoint: args.endpoint.clone(),
             latest_endpoint: None,

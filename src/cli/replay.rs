@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::run_config::ModelSection;
 use super::run_model::{build_predictor, load_checkpoint};
-use super::run_source::{Before, BuiltSources};
+use super::run_source::{Before, SourceFacts};
 use super::{print_json, CliError};
 use crate::pipeline::tap::taps;
 use crate::pipeline::{Attached, PublishConfig, Run, RunConfig};
@@ -77,6 +77,7 @@ fn config(args: &ReplayArgs, header: &RunHeader) -> Result<RunConfig, CliError> 
         ring_events: header.bins.ring_events,
         decode_core: None,
         realtime: Default::default(),
+        guard: Default::default(),
         publish: PublishConfig {
             // Without --publish nobody can hear it.
             endpoint: args.publish.clone().unwrap_or_else(|| "inproc://replay".into()),
@@ -124,8 +125,10 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
         }
     }
     let latents = header.latents.parse().map_err(fault)?;
-    let built = BuiltSources {
-        sources: sources(&header),
+    let sources = sources(&header);
+    let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+    let facts = SourceFacts {
+        name: names.join(" + "),
         unit_ids: header.source_units(),
         mean_log_rates: header
             .mean_log_rate_bits
@@ -133,15 +136,15 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
             .map(|&bits| f64::from_bits(bits))
             .collect(),
         means_from: header.means_from.clone(),
-        notes: Vec::new(),
-        before: header.recent_history.as_ref().map(|bits| {
-            let state = bits.iter().map(|&bits| f32::from_bits(bits));
-            Before::RecentHistory(state.collect())
-        }),
+        are_devices: false,
         // The replay has identities computed itself, where they were.
         in_step: false,
     };
-    let model = build_predictor(&section, &latents, checkpoint.as_ref(), &built)?;
+    let before = header.recent_history.as_ref().map(|bits| {
+        let state = bits.iter().map(|&bits| f32::from_bits(bits));
+        Before::RecentHistory(state.collect())
+    });
+    let model = build_predictor(&section, &latents, checkpoint.as_ref(), &facts, before.as_ref())?;
     let replayed_with = model.predictor.describe();
     let recorded = RecordReader::open(&args.recording)?.entries(Kind::Published);
     let mut comparison = Comparison::new(recorded);
@@ -154,7 +157,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
     let run_config = config(args, &header)?;
     let run = Run::start_with(
         &run_config,
-        built.sources,
+        sources,
         model.predictor,
         &model.null,
         Arc::default(),

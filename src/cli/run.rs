@@ -12,6 +12,7 @@ use super::latents_option::LatentsOption;
 use super::progress::Progress;
 use super::record_option::{header, RecordSection};
 use super::run_config::{ms_to_ns, s_to_ns, ReplaySection, RunFile, SimulateSection, Speed};
+use super::run_control::loader;
 use super::run_devices::apply_flags;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_source::{build_sources, end_ns, population, BuiltSources};
@@ -19,9 +20,10 @@ use super::save_identities::{IdentitySaver, RecalibrationCalls};
 use super::{CliError, Device, Weights};
 use crate::acquire::wire::WireCounters;
 use crate::acquire::Source;
+use crate::control::{ControlServer, ControlSocket};
 use crate::data::Position;
 use crate::evaluate::oracle::{score, OracleWindows};
-use crate::pipeline::{Attached, Outcome, PublishConfig, Run, RunConfig, RunSummary};
+use crate::pipeline::{Attached, Outcome, PublishConfig, Run, RunConfig, RunSummary, StopCause};
 use crate::record::Recorder;
 
 /// Signals within this time of the first belong to it: `timeout` and some shells send each twice.
@@ -86,6 +88,12 @@ pub struct RunArgs {
     /// Endpoint of the latest prediction only; empty: none.
     #[arg(long)]
     pub latest_endpoint: Option<String>,
+    /// Where `neurohorizon ctl` can tell the run what to do; empty: nowhere.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub control: Option<String>,
+    /// Let other machines control the run though nothing is encrypted.
+    #[arg(long)]
+    pub insecure_bind: bool,
     /// Seconds to wait for a subscriber before the run starts.
     #[arg(long)]
     pub wait_for_subscriber: Option<f64>,
@@ -161,6 +169,8 @@ impl RunArgs {
         replace(&mut file.publish.latest_endpoint, &self.latest_endpoint);
         replace(&mut file.publish.wait_for_subscriber_s, &self.wait_for_subscriber);
         replace(&mut file.publish.latents, &self.latents);
+        file.control.endpoint = self.control.clone().or(file.control.endpoint.take());
+        file.control.insecure_bind = self.insecure_bind;
         RecordSection::apply_flags(&mut file.record, self.record.as_deref(), self.overwrite)
     }
 }
@@ -179,13 +189,19 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
         .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
     let source = build_sources(&file, bin_ns, conditions)?;
     check_reference(&file, &source)?;
-    let model = build_predictor(&file.model, &file.publish.latents, checkpoint.as_ref(), &source)?;
+    let model = build_predictor(
+        &file.model,
+        &file.publish.latents,
+        checkpoint.as_ref(),
+        &source.facts,
+        source.before.as_ref(),
+    )?;
     let saver = match (&args.save_identities, checkpoint) {
         (None, _) => None,
         (Some(path), Some(checkpoint)) if file.model.calibrate.is_some() => Some(IdentitySaver {
             checkpoint,
             unit_ids: model.predictor.unit_ids().to_vec(),
-            session: args.session_name.clone().unwrap_or_else(|| source.name()),
+            session: args.session_name.clone().unwrap_or_else(|| source.facts.name.clone()),
             path: path.clone(),
         }),
         (Some(_), _) => {
@@ -229,8 +245,12 @@ pub(super) fn run_to_the_end(
     if !quiet {
         source.notes.iter().for_each(|note| eprintln!("note         {note}"));
     }
-    let (name, units) = (source.name(), source.unit_ids.len());
-    let rates = (source.mean_log_rates, source.means_from);
+    let facts = source.facts;
+    let (name, units) = (facts.name.clone(), facts.unit_ids.len());
+    let load = loader(&file.model, &file.publish.latents, &facts);
+    let control = file.control.config()?;
+    let control = control.as_ref().map(ControlSocket::bind).transpose()?;
+    let rates = (facts.mean_log_rates, facts.means_from);
     let sources = source.sources;
     let start_ns = sources[0].start_ns();
     let end_ns = end_ns(&sources);
@@ -271,7 +291,7 @@ pub(super) fn run_to_the_end(
     let recorder = match recording {
         None => None,
         Some((recorder, mut header)) => {
-            header.epoch = run.epoch();
+            header.epoch = run.handle().epoch();
             header.series = run.series().iter().map(Into::into).collect();
             Some(recorder.start(&header)?)
         }
@@ -292,11 +312,19 @@ pub(super) fn run_to_the_end(
             .map_or(String::new(), |at| format!("; the latest only on {at}"));
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
+    let handle = run.handle();
+    let emergency = handle.clone();
+    super::signals::catch_emergency(move || emergency.switch().stop())?;
+    let control = control.map(|socket| socket.serve(handle.clone(), load)).transpose()?;
+    if let (Some(control), false) = (&control, quiet) {
+        eprintln!("control      on {}", control.address());
+    }
     let mut progress = Progress::new(start_ns, end_ns, quiet);
+    let mut guard_news = GuardNews::default();
     let (mut stopping_since, mut told) = (None, false);
     let mut set_up_told = false;
     while !run.wait(Progress::REFRESH) {
-        progress.show(&run.live());
+        progress.show(&handle.live());
         // By now every thread has set itself up. What is granted stands in the summary.
         if !std::mem::replace(&mut set_up_told, true) {
             let report = run.realtime().unwrap_or_default();
@@ -304,15 +332,21 @@ pub(super) fn run_to_the_end(
                 .refused()
                 .for_each(|step| progress.tell(&format!("real time    {step}")));
         }
+        for news in control.iter().flat_map(ControlServer::news) {
+            progress.tell(&format!("control      {news}"));
+        }
+        if let Some(news) = guard_news.look(handle.switch().cause()) {
+            progress.tell(&format!("guards       {news}"));
+        }
         for watch in &mut watches {
             if let Some(news) = watch.news() {
                 progress.tell(&format!("source       {}: {news}", watch.name));
             }
         }
-        if let Some(news) = calls.look(&run) {
+        if let Some(news) = calls.look(&handle) {
             progress.tell(&format!("identities   {news}"));
         }
-        if let (Some(failure), false) = (run.device_failure(), told) {
+        if let (Some(failure), false) = (handle.device_failure(), told) {
             progress.tell(&format!(
                 "device       FAILED, the CPU computes from here on: {failure}"
             ));
@@ -323,8 +357,11 @@ pub(super) fn run_to_the_end(
         }
     }
     progress.finish();
-    let calibration = run.calibration();
+    let calibration = handle.calibration();
     let mut summary = run.join();
+    if let Some(failure) = control.and_then(ControlServer::finish) {
+        summary.failures.push(failure);
+    }
     let saved = match (&saver, calibration) {
         (Some(saver), Some(control)) => saver.save(&control),
         _ => Ok(String::new()),
@@ -383,6 +420,7 @@ fn run_config(file: &RunFile, start_ns: i64, realtime: bool) -> Result<RunConfig
         ring_events: pipeline.ring_events,
         decode_core,
         realtime: file.realtime.settings(realtime, decode_core)?,
+        guard: file.guards.config(file.control.listens())?,
         publish: PublishConfig {
             endpoint: publish.endpoint.clone(),
             latest_endpoint: Some(publish.latest_endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),
@@ -390,6 +428,26 @@ fn run_config(file: &RunFile, start_ns: i64, realtime: bool) -> Result<RunConfig
             wait_for_subscriber: Duration::from_nanos(wait_ns as u64),
         },
     })
+}
+
+/// Notices that predictions were stopped, or go out again.
+#[derive(Default)]
+struct GuardNews(Option<StopCause>);
+
+impl GuardNews {
+    fn look(&mut self, cause: Option<StopCause>) -> Option<&'static str> {
+        if cause == std::mem::replace(&mut self.0, cause) {
+            return None;
+        }
+        Some(match cause {
+            None => "predictions go out",
+            Some(StopCause::Command) => "STOPPED by a command: only mean rates go out",
+            Some(StopCause::HeartbeatLost) => {
+                "STOPPED, the consumer's heartbeat did not come: only mean rates go out until `ctl release`"
+            }
+            Some(StopCause::NoHeartbeatYet) => "only mean rates go out until the consumer's first heartbeat",
+        })
+    }
 }
 
 /// Notices that a device has been reached or lost.

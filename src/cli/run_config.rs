@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::latents_option::LatentsOption;
 use super::record_option::RecordSection;
+use super::run_control::ControlSection;
 use super::run_devices::{BlackrockSection, BridgeSection, Devices, IntanSection, OpenEphysSection};
+use super::run_guards::GuardsSection;
 use super::run_realtime::RealtimeSection;
 use super::{CliError, Device, Weights};
 use crate::acquire::Pace;
@@ -43,6 +45,12 @@ pub struct RunFile {
     /// Where predictions go.
     #[serde(default)]
     pub publish: PublishSection,
+    /// What may go out.
+    #[serde(default)]
+    pub guards: GuardsSection,
+    /// Where the run can be told what to do.
+    #[serde(default)]
+    pub control: ControlSection,
     /// What is asked of the system.
     #[serde(default)]
     pub realtime: RealtimeSection,

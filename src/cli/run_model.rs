@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::latents_option::LatentsOption;
 use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
-use super::run_source::{Before, BuiltSources};
+use super::run_source::{Before, SourceFacts};
 use super::{CliError, Compute, Device};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::identity::unidentified;
@@ -47,7 +47,7 @@ pub fn bin_ns(section: &ModelSection, checkpoint: Option<&Checkpoint>) -> Result
 }
 
 /// The predictor that the configuration asks for, for the source's units. The null model is the checkpoint's, or the
-/// source's mean rates where it has none.
+/// source's mean rates where it has none. `before` is where recent history begins.
 ///
 /// # Errors
 /// Where a number of the configuration is out of its range or the checkpoint does not fit the source.
@@ -55,7 +55,8 @@ pub fn build_predictor(
     section: &ModelSection,
     latents: &LatentsOption,
     checkpoint: Option<&Checkpoint>,
-    source: &BuiltSources,
+    source: &SourceFacts,
+    before: Option<&Before>,
 ) -> Result<BuiltPredictor, CliError> {
     if !(1..=100_000_000).contains(&section.max_spikes) {
         return Err(CliError::Config(format!(
@@ -64,7 +65,7 @@ pub fn build_predictor(
         )));
     }
     match checkpoint {
-        Some(checkpoint) => network(section, latents, checkpoint, source),
+        Some(checkpoint) => network(section, latents, checkpoint, source, before),
         None if *latents != LatentsOption::Off => Err(CliError::Config(
             "publish.latents (--latents) needs a network: model.checkpoint (--checkpoint)".into(),
         )),
@@ -76,7 +77,8 @@ fn network(
     section: &ModelSection,
     latents: &LatentsOption,
     checkpoint: &Checkpoint,
-    source: &BuiltSources,
+    source: &SourceFacts,
+    before: Option<&Before>,
 ) -> Result<BuiltPredictor, CliError> {
     let ids = &source.unit_ids[..];
     let calibration = section
@@ -85,7 +87,7 @@ fn network(
     let calibration = calibration.transpose()?;
     let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
     let unidentified = match calibration {
-        Some(_) => Some(unidentified(checkpoint, &source.name(), ids, &log_rates)?),
+        Some(_) => Some(unidentified(checkpoint, &source.name, ids, &log_rates)?),
         None => None,
     };
     let checkpoint = unidentified.as_ref().unwrap_or(checkpoint);
@@ -113,7 +115,7 @@ fn network(
     }
     let mut predictor = built?;
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
-    match &source.before {
+    match before {
         Some(Before::Recorded(before)) => {
             predictor.go_through(&before.of_units(&matched.model_unit), before.until_ns);
         }
@@ -137,7 +139,7 @@ fn network(
     }
     compute.tell();
     // A device's rates are not known before the run.
-    if !section.trust_units && calibration.is_none() && !source.are_devices() {
+    if !section.trust_units && calibration.is_none() && !source.are_devices {
         let known = source.mean_log_rates.iter().zip(&matched.model_unit);
         let known: Vec<f64> = known
             .filter(|(_, unit)| unit.is_some())
@@ -179,7 +181,7 @@ fn calibration_wanted(section: CalibrateSection, in_step: bool) -> Result<Calibr
     })
 }
 
-fn mean_rate(section: &ModelSection, source: &BuiltSources) -> Result<BuiltPredictor, CliError> {
+fn mean_rate(section: &ModelSection, source: &SourceFacts) -> Result<BuiltPredictor, CliError> {
     let shape = WindowShape {
         bin_ns: bin_ns(section, None)?,
         history_ns: ms_to_ns("model.history_ms", section.history_ms, 0.1)?,

@@ -65,18 +65,29 @@ impl BeforeReplay {
 pub struct BuiltSources {
     /// The sources.
     pub sources: Vec<Box<dyn Source>>,
+    /// What a model has to know of them.
+    pub facts: SourceFacts,
+    /// What reading a recording changed or left out, and what is assumed.
+    pub notes: Vec<String>,
+    /// Where recent history begins; at the mean rates without it.
+    pub before: Option<Before>,
+}
+
+/// What a model has to know of a run's sources.
+#[derive(Clone, Debug, Default)]
+pub struct SourceFacts {
+    /// Their names.
+    pub name: String,
     /// Their units, one source's after another's.
     pub unit_ids: Vec<String>,
     /// ln of each unit's mean count a bin.
     pub mean_log_rates: Vec<f64>,
     /// What the means were taken over, for people.
     pub means_from: String,
-    /// What reading a recording changed or left out, and what is assumed.
-    pub notes: Vec<String>,
-    /// Where recent history begins; at the mean rates without it.
-    pub before: Option<Before>,
     /// Whether what computes identities beside the run goes in step with it: where no time passes but that of the spikes.
     pub in_step: bool,
+    /// Whether spikes come from devices, whose rates nobody knows before the run.
+    pub are_devices: bool,
 }
 
 impl BuiltSources {
@@ -96,43 +107,37 @@ impl BuiltSources {
                 }
             }
         }
-        let mut all = Self {
+        let names: Vec<&str> = built.iter().map(|one| one.source.name()).collect();
+        let mut facts = SourceFacts {
+            name: names.join(" + "),
             unit_ids: built.iter().flat_map(|one| one.source.unit_ids()).cloned().collect(),
-            sources: Vec::new(),
-            mean_log_rates: Vec::new(),
-            means_from: String::new(),
-            notes: Vec::new(),
-            before: None,
             in_step: built.iter().all(|one| one.source.pace() == Pace::AsFast),
+            are_devices: built.iter().any(|one| one.source.wire_counters().is_some()),
+            ..SourceFacts::default()
         };
+        let (mut sources, mut notes, mut before) = (Vec::new(), Vec::new(), None);
         for one in built {
             // A recording stands alone.
-            all.before = one.before;
-            all.sources.push(one.source);
-            all.mean_log_rates.extend(one.mean_log_rates);
-            if !all.means_from.contains(&one.means_from) {
-                let and = if all.means_from.is_empty() { "" } else { " and " };
-                all.means_from += &format!("{and}{}", one.means_from);
+            before = one.before;
+            sources.push(one.source);
+            facts.mean_log_rates.extend(one.mean_log_rates);
+            if !facts.means_from.contains(&one.means_from) {
+                let and = if facts.means_from.is_empty() { "" } else { " and " };
+                facts.means_from += &format!("{and}{}", one.means_from);
             }
-            all.notes.extend(one.notes);
+            notes.extend(one.notes);
         }
-        Ok(all)
-    }
-
-    /// The sources' names.
-    pub fn name(&self) -> String {
-        let names: Vec<&str> = self.sources.iter().map(|source| source.name()).collect();
-        names.join(" + ")
+        Ok(Self {
+            sources,
+            facts,
+            notes,
+            before,
+        })
     }
 
     /// How long they run, ns of device time, where that is known beforehand.
     pub fn length_ns(&self) -> Option<i64> {
         Some(end_ns(&self.sources)? - self.sources.first()?.start_ns())
-    }
-
-    /// Whether spikes come from devices, whose rates nobody knows before the run.
-    pub fn are_devices(&self) -> bool {
-        self.sources.iter().any(|source| source.wire_counters().is_some())
     }
 }
 

@@ -8,7 +8,7 @@ use super::CliError;
 use crate::model::checkpoint::{Checkpoint, Stored};
 use crate::model::identity::unidentified;
 use crate::pipeline::calibrate::CalibrationControl;
-use crate::pipeline::Run;
+use crate::pipeline::RunHandle;
 use crate::train::state::write_whole;
 
 /// Writes a run's identities. The thread that calls it waits for the disk; those of the run do not.
@@ -80,7 +80,7 @@ impl<'a> RecalibrationCalls<'a> {
     }
 
     /// Hands a signal on; says what has come of it.
-    pub fn look(&mut self, run: &Run) -> Option<String> {
+    pub fn look(&mut self, run: &RunHandle) -> Option<String> {
         let control = run.calibration();
         let Some(control) = control else {
             let nothing = "this run computes none (--calibrate): SIGUSR1 does nothing";

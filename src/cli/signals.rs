@@ -1,10 +1,10 @@
-//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGXFSZ
-//! does not end a run that is recorded.
+//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGUSR2
+//! stops predictions; SIGXFSZ does not end a run that is recorded.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 use super::CliError;
 
@@ -34,6 +34,16 @@ pub fn catch_recalibrate() -> Result<Arc<AtomicBool>, CliError> {
     let asked = Arc::new(AtomicBool::new(false));
     register(SIGUSR1, &asked)?;
     Ok(asked)
+}
+
+/// Has SIGUSR2 call `stop`, at once and in whatever thread it comes to.
+pub fn catch_emergency(stop: impl Fn() + Sync + Send + 'static) -> Result<(), CliError> {
+    // SAFETY: all that `stop` may do is what a signal handler may: the one caller stores to atomics.
+    let registered = unsafe { signal_hook::low_level::register(SIGUSR2, stop) };
+    registered.map(|_| ()).map_err(|source| CliError::System {
+        what: "signals cannot be caught".into(),
+        source,
+    })
 }
 
 /// From here on a file that has grown to its limit is an error of the write, and does not end the program.

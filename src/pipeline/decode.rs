@@ -13,10 +13,12 @@ use std::time::Duration;
 use super::bin::{BinAssembler, ClosedBin, IngestTotals};
 use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::{Costs, Deadline, Rung};
+use super::exchange::ModelPort;
 use super::live::Live;
 use super::message::flags;
 use super::modalities::{Modalities, ModalityCounts};
 use super::output::{HeldOutputs, OutputSpec};
+use super::parameters::Parameters;
 use super::predictor::Predictor;
 use super::slot::{Announced, PredictionSlot, SlotFiller};
 use super::sources::SourceWatch;
@@ -67,6 +69,9 @@ pub(crate) struct Decoder {
     modalities: Modalities,
     sources: SourceWatch,
     predictor: Box<dyn Predictor>,
+    models: ModelPort,
+    parameters: Arc<Parameters>,
+    /// As the parameters have it for this bin.
     deadline: Deadline,
     costs: Costs,
     slots: SlotFiller,
@@ -86,8 +91,8 @@ impl Decoder {
     /// A decoder whose neutral prediction is `null_log_rates` (N) in every bin; `outputs` are the predictor's.
     pub fn new(
         (bins, modalities, sources): (BinAssembler, Modalities, SourceWatch),
-        predictor: Box<dyn Predictor>,
-        deadline: Deadline,
+        (predictor, models): (Box<dyn Predictor>, ModelPort),
+        parameters: Arc<Parameters>,
         slots: SlotFiller,
         live: Arc<Live>,
         null_log_rates: &[f64],
@@ -103,7 +108,9 @@ impl Decoder {
             modalities,
             sources,
             predictor,
-            deadline,
+            models,
+            deadline: parameters.deadline(),
+            parameters,
             costs: Costs::default(),
             slots,
             live,
@@ -154,7 +161,13 @@ impl Decoder {
     fn finish_bin(&mut self, bin: ClosedBin) {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
-        self.predictor.bin_closed(&self.bins.spikes(bin.end_ns));
+        self.deadline = self.parameters.deadline();
+        let spikes = self.bins.spikes(bin.end_ns);
+        self.predictor.bin_closed(&spikes);
+        if self.models.bin_closed(&mut self.predictor, &spikes) {
+            self.costs = Costs::default();
+            self.bins.record_model(self.predictor.model_hash());
+        }
         self.bins.record_closed(bin.index);
         self.modalities.bin_closed(bin.end_ns);
         if self.bins.history_is_complete(bin.end_ns) {
@@ -185,6 +198,7 @@ impl Decoder {
         slot.early_counts.copy_from_slice(self.bins.early_counts());
         let behind = self.is_behind();
         slot.header.bins = self.predictor.horizon_bins() as u32;
+        slot.header.model_hash = self.predictor.model_hash();
         self.slots.announce(Announced {
             bin_index: bin.index,
             bin_end_ns: bin.end_ns,

@@ -10,8 +10,9 @@
 //! | 4 lost | u64 entries that are missing here |
 //! | 5 prediction | header of 112 bytes ([`super::message`]), f32 array |
 //! | 6 output | u32 number of the output, u32 0, header, array |
+//! | 7 model | u64 model hash: this model predicts from the bin on that closes next |
 //!
-//! Kinds 1 to 3 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
+//! Kinds 1 to 3 and 7 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
 
 use super::message::{MessageHeader, HEADER_LEN};
 use crate::acquire::SpikeEvent;
@@ -26,6 +27,7 @@ const CLOSED: u32 = 3;
 const LOST: u32 = 4;
 const PREDICTION: u32 = 5;
 const OUTPUT: u32 = 6;
+const MODEL: u32 = 7;
 
 /// A published array with its header.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +67,11 @@ pub enum Entry {
         bin: i64,
         /// Calibrations taken in before its prediction.
         identities: u64,
+    },
+    /// Another model predicts, from the bin on that closes next.
+    Model {
+        /// Its hash.
+        hash: u64,
     },
     /// Entries are missing.
     Lost {
@@ -142,6 +149,7 @@ impl Entry {
                     bin: bin as i64,
                     identities,
                 }),
+            MODEL if length == 8 => long(content, 0).map(|hash| Self::Model { hash }),
             LOST if length == 8 => long(content, 0).map(|entries| Self::Lost { entries }),
             _ => None,
         };
@@ -225,6 +233,11 @@ pub fn put_closed(out: &mut Vec<u8>, bin: i64, identities: u64) {
     put(out, CLOSED, &[&bin.to_le_bytes(), &identities.to_le_bytes()]);
 }
 
+/// The same of another model.
+pub fn put_model(out: &mut Vec<u8>, hash: u64) {
+    put(out, MODEL, &[&hash.to_le_bytes()]);
+}
+
 /// The same of entries that are missing.
 pub fn put_lost(out: &mut Vec<u8>, entries: u64) {
     put(out, LOST, &[&entries.to_le_bytes()]);
@@ -273,6 +286,7 @@ mod tests {
                 }
             ),
             (any::<i64>(), any::<u64>()).prop_map(|(bin, identities)| Entry::Closed { bin, identities }),
+            any::<u64>().prop_map(|hash| Entry::Model { hash }),
             any::<u64>().prop_map(|entries| Entry::Lost { entries }),
             (0u32..5, 0u32..5, any::<u32>()).prop_map(|(t, n, flags)| Entry::Prediction(message(t, n, flags))),
             (any::<u32>(), 0u32..5, 0u32..5).prop_map(|(output, t, n)| Entry::Output {
@@ -300,6 +314,7 @@ mod tests {
                 values,
             } => put_sample(&mut out, (*source as usize, *series as usize), *time_ns, *kept, values),
             Entry::Closed { bin, identities } => put_closed(&mut out, *bin, *identities),
+            Entry::Model { hash } => put_model(&mut out, *hash),
             Entry::Lost { entries } => put_lost(&mut out, *entries),
             Entry::Prediction(message) => {
                 let (header, array): (_, Vec<u8>) = parts(message);

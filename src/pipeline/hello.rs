@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{json, Map, Value};
 
+use super::exchange::ModelNote;
+use super::guard::StopCause;
 use super::live::Live;
 use super::message::{flags, MessageHeader, HEADER_LEN, PREDICTION_TOPIC, VERSION};
 use super::modalities::Modalities;
@@ -18,7 +20,8 @@ use super::sources::SourceView;
 /// `row_times_s` from the end of the bin, where rows are of times);
 /// `modalities` (what the network may see beside the spikes: `series`, `source`, null where nobody delivers it);
 /// `unit_ids`, `bin_ns`, `history_ns`, `horizon_bins`, `last_bin_ns`; `model`
-/// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `clock` (`offset_ns` = host
+/// (`description`, `hash`); and, new in each message: `epoch`, `sequence`, `state`, `stopped` (why only mean rates go out: `command`,
+/// `heartbeat_lost`, `no_heartbeat_yet`, or null), `clock` (`offset_ns` = host
 /// monotonic − device time, `uncertainty_ns`: spread of the clock markers in the last second, `host_ns`: now), `samples`
 /// (since the start: `received`, `lost`, `late`), `sources` (one each: `name`, and of a device `away`, its wire's counts, and
 /// `clock`: `offset_ns`, `uncertainty_ns`, `drift_ppb`, `exchanged`).
@@ -63,18 +66,26 @@ pub(crate) fn fixed_part(
         "history_ns": predictor.history_ns(),
         "horizon_bins": predictor.horizon_bins(),
         "last_bin_ns": last_bin_ns,
-        "model": {"description": predictor.describe(), "hash": format!("{:016x}", predictor.model_hash())},
     });
-    match fixed {
+    let mut map = match fixed {
         Value::Object(map) => map,
         _ => Map::new(),
-    }
+    };
+    set_model(&mut map, &ModelNote::of(predictor));
+    map
+}
+
+/// Says which model predicts.
+pub(crate) fn set_model(fixed: &mut Map<String, Value>, model: &ModelNote) {
+    let hash = format!("{:016x}", model.hash);
+    fixed.insert("model".into(), json!({"description": model.description, "hash": hash}));
 }
 
 /// One `hello` message.
 pub(crate) fn message(
     fixed: &Map<String, Value>,
     (live, sources): (&Live, &[SourceView]),
+    stopped: Option<StopCause>,
     epoch: u64,
     sequence: u64,
     host_ns: i64,
@@ -83,6 +94,7 @@ pub(crate) fn message(
     map.insert("epoch".into(), json!(epoch));
     map.insert("sequence".into(), json!(sequence));
     map.insert("state".into(), json!(live.state()));
+    map.insert("stopped".into(), json!(stopped));
     let clock = json!({
         "offset_ns": live.clock_offset_ns.load(Relaxed),
         "uncertainty_ns": live.clock_spread_ns.load(Relaxed),

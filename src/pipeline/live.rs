@@ -109,7 +109,7 @@ impl Live {
 }
 
 /// A look at a run while it goes on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LiveSnapshot {
     /// The run's state.
     pub state: RunState,

@@ -98,11 +98,17 @@ pub mod flags {
     /// The decode thread had nothing for this bin long after its deadline: the mean rates stand in for it.
     pub const STUCK: u32 = 1 << 20;
 
+    /// At least one unit's rate was above its limit, and is at it.
+    pub const LIMITED: u32 = 1 << 21;
+    /// Predictions were stopped, by a command or because the consumer's heartbeat did not come: the array is the mean rates, and
+    /// outputs are zeros.
+    pub const STOPPED: u32 = 1 << 22;
+
     /// Something of what came in or went out was not recorded: no room, or a disk that is full.
     pub const RECORDING_LOST: u32 = 1 << 18;
 
     /// Every flag with its name, for the `hello` message.
-    pub const NAMES: [(&str, u32); 21] = [
+    pub const NAMES: [(&str, u32); 23] = [
         ("missed_deadline", MISSED_DEADLINE),
         ("spikes_refused", SPIKES_REFUSED),
         ("spikes_late", SPIKES_LATE),
@@ -124,6 +130,8 @@ pub mod flags {
         ("recording_lost", RECORDING_LOST),
         ("shortened", SHORTENED),
         ("stuck", STUCK),
+        ("limited", LIMITED),
+        ("stopped", STOPPED),
     ];
 }
 

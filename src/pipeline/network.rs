@@ -167,15 +167,6 @@ impl NetworkPredictor {
         }
     }
 
-    /// Lets recent history stand where it stood at the start of another run; false where that is of another shape.
-    pub fn take_up(&mut self, recent_history: &[f32]) -> bool {
-        let traces = self
-            .traces
-            .as_mut()
-            .filter(|traces| traces.state().len() == recent_history.len());
-        traces.map(|traces| traces.set_state(recent_history)).is_some()
-    }
-
     /// The network that predicts.
     pub fn network(&self) -> &dyn Inference {
         self.network.as_ref()
@@ -263,6 +254,11 @@ impl Predictor for NetworkPredictor {
         for network in std::iter::once(&mut self.network).chain(&mut self.standby) {
             network.set_conditions(modalities);
         }
+    }
+    fn take_up(&mut self, recent_history: &[f32]) -> bool {
+        let traces = self.traces.as_mut();
+        let traces = traces.filter(|traces| traces.state().len() == recent_history.len());
+        traces.map(|traces| traces.set_state(recent_history)).is_some()
     }
     fn recent_history(&self) -> Option<&[f32]> {
         self.traces.as_ref().map(Traces::state)

@@ -33,6 +33,10 @@ pub trait Predictor: Send {
     fn worker_threads(&self) -> Vec<i32> {
         Vec::new()
     }
+    /// Lets recent history stand where another model's stood, of the same kind; false where it is of another shape. Does not allocate.
+    fn take_up(&mut self, _recent_history: &[f32]) -> bool {
+        false
+    }
     /// A bin has closed: called for every bin in order, before the prediction that follows it. Does not allocate.
     fn bin_closed(&mut self, _bin: &BinSpikes<'_>) {}
     /// Sizes of the network, where there is one: its modalities are looked for among the sources' series.

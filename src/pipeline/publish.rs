@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ringbuf::traits::Consumer;
+use ringbuf::HeapCons;
 use serde_json::{Map, Value};
 
 use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::Deadline;
+use super::exchange::ModelNote;
+use super::guard::{Guard, StopCause};
 use super::hello;
 use super::live::{Live, RunState};
 use super::message::{flags, MessageHeader, PREDICTION_TOPIC};
@@ -44,7 +48,9 @@ const FAULTS: u32 = flags::MISSED_DEADLINE
     | flags::SPIKES_LOST
     | flags::RECORDING_LOST
     | flags::SHORTENED
-    | flags::STUCK;
+    | flags::STUCK
+    | flags::LIMITED
+    | flags::STOPPED;
 
 /// Flags that speak of the time since the last prediction: they go on to the next one where theirs is not published.
 const SINCE_THE_LAST: u32 = flags::SPIKES_REFUSED
@@ -105,6 +111,9 @@ pub(crate) struct PublishCounts {
     /// Published for the decode thread, and predictions of it that came after that.
     pub stood_in: u64,
     pub superseded: u64,
+    /// With a unit's rate limited, and with mean rates because predictions were stopped.
+    pub limited: u64,
+    pub stopped: u64,
     pub subscriber_overflows: u64,
     pub outputs: Vec<OutputCounts>,
     pub ways_back: Vec<WayBackCounts>,
@@ -126,6 +135,13 @@ pub(crate) struct Publisher {
     hello: Map<String, Value>,
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
+    guard: Guard,
+    /// Why predictions were stopped when `hello` was last said.
+    stopped_by: Option<StopCause>,
+    /// Models that will predict, or do already.
+    models: HeapCons<ModelNote>,
+    model_hash: u64,
+    /// As the parameters have it for this bin.
     deadline: Deadline,
     score: OnlineScore,
     epoch: u64,
@@ -167,8 +183,8 @@ impl Publisher {
         outputs: &[OutputSpec],
         (sources, ways_back): (Vec<SourceView>, WaysBack),
         (live, stop): (Arc<Live>, Arc<AtomicBool>),
-        (deadline, watch, stand_in): (Deadline, Watch, Box<PredictionSlot>),
-        score: OnlineScore,
+        (guard, models): (Guard, HeapCons<ModelNote>),
+        (watch, stand_in, score): (Watch, Box<PredictionSlot>, OnlineScore),
     ) -> Result<(Self, BoundEndpoints), PublishError> {
         let context = zmq::Context::new();
         let (every, every_at) = EveryEndpoint::bind(&context, &config.endpoint, config.high_water_mark)?;
@@ -190,7 +206,11 @@ impl Publisher {
             hello,
             live,
             stop,
-            deadline,
+            stopped_by: guard.switch.cause(),
+            models,
+            model_hash: stand_in.header.model_hash,
+            deadline: guard.parameters.deadline(),
+            guard,
             score,
             epoch,
             sequence: 0,
@@ -292,6 +312,8 @@ impl Publisher {
             missed: self.missed,
             stood_in: self.stood_in,
             superseded: self.superseded,
+            limited: self.guard.limited,
+            stopped: self.guard.stopped,
             subscriber_overflows: self.subscriber_overflows,
             outputs: self.outputs.into_iter().map(|output| output.counts).collect(),
             ways_back: self.ways_back.into_counts(),
@@ -307,7 +329,8 @@ impl Publisher {
     fn stand_in_for_the_decoder(&mut self) -> Result<bool, PublishError> {
         let now_ns = monotonic_ns();
         let alive_ns = self.live.decode_alive_ns.load(Relaxed);
-        let Some(bin) = self.watch.overdue(now_ns, alive_ns) else {
+        let patience_ns = self.guard.parameters.stuck_after_ns();
+        let Some(bin) = self.watch.overdue((now_ns, alive_ns), patience_ns) else {
             return Ok(false);
         };
         // It is out of its place while it is published.
@@ -316,11 +339,7 @@ impl Publisher {
         };
         slot.header = MessageHeader {
             flags: flags::NEUTRAL | flags::SKIPPED | flags::STUCK,
-            ..MessageHeader::new(
-                slot.header.model_hash,
-                slot.header.bins as usize,
-                slot.header.units as usize,
-            )
+            ..MessageHeader::new(self.model_hash, slot.header.bins as usize, slot.header.units as usize)
         };
         slot.header.bin_index = bin.bin_index;
         slot.header.bin_end_ns = bin.bin_end_ns;
@@ -339,6 +358,9 @@ impl Publisher {
             bin_end_ns: slot.header.bin_end_ns,
             close_ns: slot.close_ns,
         });
+        self.deadline = self.guard.parameters.deadline();
+        self.guard.look(slot, monotonic_ns());
+        self.model_hash = slot.header.model_hash;
         let header = &mut slot.header;
         std::mem::take(&mut self.carried).give_to(header);
         let of_bin = header.flags;
@@ -431,12 +453,20 @@ impl Publisher {
 
     fn say_hello(&mut self) -> Result<(), PublishError> {
         let now_ns = monotonic_ns();
-        if now_ns >= self.next_hello_ns {
+        let stopped_by = self.guard.switch.cause();
+        // A stop, and its end, is told at once.
+        if now_ns >= self.next_hello_ns || stopped_by != self.stopped_by {
             self.next_hello_ns = now_ns + HELLO_EVERY_NS;
+            self.stopped_by = stopped_by;
+            while let Some(model) = self.models.try_peek().filter(|model| model.hash == self.model_hash) {
+                hello::set_model(&mut self.hello, model);
+                self.models.skip(1);
+            }
             self.every.read_subscriptions(|_| {})?;
             let json = hello::message(
                 &self.hello,
                 (&self.live, &self.sources),
+                stopped_by,
                 self.epoch,
                 self.hello_sequence,
                 now_ns,
@@ -473,6 +503,8 @@ impl PublishCounts {
             missed: 0,
             stood_in: 0,
             superseded: 0,
+            limited: 0,
+            stopped: 0,
             subscriber_overflows: 0,
             outputs: Vec::new(),
             ways_back: Vec::new(),

@@ -10,16 +10,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
 use super::bin::{BinAssembler, BinConfig, EVENTS_AT_ONCE};
-use super::calibrate::CalibrationControl;
 use super::clock::{monotonic_ns, use_precise_timers};
-use super::deadline::Deadline;
 use super::decode::replay::Feed;
 use super::decode::{DecodeCounts, Decoder};
+use super::exchange::{model_exchange, ModelNote};
+use super::guard::{Guard, GuardConfig};
+use super::handle::RunHandle;
 use super::hello;
 use super::live::{Live, LiveSnapshot, RunState};
 use super::message::flags;
 use super::modalities::Modalities;
 use super::output::{self, OutputSpec};
+use super::parameters::Parameters;
 use super::predictor::Predictor;
 use super::publish::{BoundEndpoints, PublishConfig, PublishCounts, Publisher};
 use super::ring::{event_ring, EventWriter, RingCounters, WhenFull};
@@ -31,7 +33,6 @@ use super::summary::{imbalances, BinBalance, Latencies, Outcome, RunSummary, Spi
 use super::tap::Taps;
 use super::watch::Watch;
 use crate::acquire::{Pace, Poll, SampledSeries, Source, SpikeEvent};
-use crate::model::identity::IdentityError;
 use crate::realtime::{self, Role, SetUp};
 
 /// Predictions that may wait for the publisher.
@@ -60,6 +61,8 @@ pub struct RunConfig {
     pub publish: PublishConfig,
     /// What is asked of the system for the run's threads.
     pub realtime: realtime::Settings,
+    /// What may go out.
+    pub guard: GuardConfig,
 }
 
 /// What scoring and the neutral prediction need to know of the model.
@@ -100,29 +103,19 @@ enum SourceEnd {
     Failed(String),
 }
 
-/// The thread that computes identities, and what it came to.
-type CalibratorThread = (JoinHandle<Result<(), IdentityError>>, Arc<CalibrationControl>);
-
 /// A run that goes on.
 pub struct Run {
-    live: Arc<Live>,
-    stop: Arc<AtomicBool>,
+    handle: Arc<RunHandle>,
     endpoints: BoundEndpoints,
     sources: Vec<(JoinHandle<SourceEnd>, Arc<RingCounters>)>,
     decoder: JoinHandle<DecodeCounts>,
     publisher: JoinHandle<Result<PublishCounts, PublishError>>,
-    calibrator: Option<CalibratorThread>,
     finished: Receiver<Infallible>,
     start_ns: i64,
     host_start_ns: i64,
-    deadline: Deadline,
-    model: String,
-    units: usize,
     known_units: usize,
     not_delivered: Vec<String>,
-    views: Vec<SourceView>,
     set_up: SetUp,
-    epoch: u64,
     series: Vec<SampledSeries>,
 }
 
@@ -213,9 +206,26 @@ impl Run {
         let set_up = SetUp::begin(&config.realtime, !as_fast);
         set_up.compute_threads(&predictor.worker_threads());
         let bin_ns = predictor.bin_ns();
-        let deadline = Deadline {
-            budget_ns: (!as_fast).then(|| config.deadline_ns.unwrap_or(bin_ns)),
-        };
+        let deadline_ns = (!as_fast).then(|| config.deadline_ns.unwrap_or(bin_ns));
+        let stuck_after_ns = deadline_ns.map(|deadline| config.stuck_after_ns.unwrap_or(2 * deadline));
+        let guards = &config.guard;
+        let parameters = Arc::new(Parameters::new(
+            deadline_ns,
+            stuck_after_ns,
+            guards.most_rate_hz,
+            guards.heartbeat_ns,
+        ));
+        let guard = Guard::new(
+            guards,
+            predictor.unit_ids(),
+            predictor.horizon_bins(),
+            (bin_ns, null.last_bin_ns),
+            &null.log_rates,
+            parameters.clone(),
+        )
+        .map_err(RunError::Setup)?;
+        let switch = guard.switch.clone();
+        let (models, exchange, notes) = model_exchange(predictor.as_ref(), null.last_bin_ns);
         let bin_config = BinConfig {
             start_ns: config.start_ns,
             bin_ns,
@@ -273,15 +283,12 @@ impl Run {
             Pace::Clocked(speed) => speed,
             Pace::AsFast => 1.0,
         };
-        let patience_ns = deadline
-            .budget_ns
-            .map(|budget| config.stuck_after_ns.unwrap_or(2 * budget));
         let ends: Option<Vec<i64>> = sources.iter().map(|source| source.end_ns()).collect();
         let end_ns = ends.and_then(|ends| ends.into_iter().max());
-        let watch = Watch::new(patience_ns, (bin_ns, (bin_ns as f64 / speed) as i64), end_ns);
+        let watch = Watch::new((bin_ns, (bin_ns as f64 / speed) as i64), end_ns);
         let score = OnlineScore::new(predictor.horizon_bins(), &null.log_rates, null.last_bin_ns > bin_ns);
         let hello = hello::fixed_part(predictor.as_ref(), &outputs, &modalities, null.last_bin_ns);
-        let model = predictor.describe();
+        let model = ModelNote::of(predictor.as_ref());
         let threads = realtime::threads::all();
         let (mut publisher, endpoints) = Publisher::bind(
             &config.publish,
@@ -289,8 +296,8 @@ impl Run {
             &outputs,
             (views.clone(), ways_back),
             (live.clone(), stop.clone()),
-            (deadline, watch, stand_in),
-            score,
+            (guard, notes),
+            (watch, stand_in, score),
         )?;
         let epoch = publisher.epoch();
         set_up.zeromq_threads(&threads);
@@ -304,8 +311,8 @@ impl Run {
         }
         let decoder = Decoder::new(
             (bins, modalities, SourceWatch::new(&views)),
-            predictor,
-            deadline,
+            (predictor, models),
+            parameters.clone(),
             filler,
             live.clone(),
             &null.log_rates,
@@ -336,12 +343,16 @@ impl Run {
             Some(feed) => (Some((feed, calibrator)), None),
             None => (None, calibrator),
         };
-        let calibrator = calibrator.map(|calibrator| {
-            let control = calibrator.control();
-            let thread = named("calibrate").spawn(move || calibrator.run());
-            thread.map(|thread| (thread, control))
-        });
-        let calibrator = calibrator.transpose()?;
+        let handle = Arc::new(RunHandle::new(
+            (live.clone(), stop.clone()),
+            (switch, parameters),
+            exchange,
+            views,
+            (model, units, epoch),
+        ));
+        if let Some(calibrator) = calibrator {
+            handle.calibrate_with(calibrator)?;
+        }
         let plan = set_up.thread(Role::Decode, config.decode_core);
         let decoder = named("decode").spawn(move || {
             let _entered = plan.enter();
@@ -362,36 +373,29 @@ impl Run {
             threads.push((thread, counters));
         }
         Ok(Self {
-            live,
-            stop,
+            handle,
             endpoints,
             sources: threads,
             decoder,
             publisher,
-            calibrator,
             finished,
             start_ns: config.start_ns,
             host_start_ns,
-            deadline,
-            model,
-            units,
             known_units,
             not_delivered,
-            views,
             set_up,
-            epoch,
             series,
         })
     }
 
-    /// The figures so far.
-    pub fn live(&self) -> LiveSnapshot {
-        self.live.snapshot()
+    /// What others may ask of this run and tell it, from any thread, until it has been joined and after.
+    pub fn handle(&self) -> Arc<RunHandle> {
+        self.handle.clone()
     }
 
-    /// What the device said when it failed and the CPU took over, once that has happened.
-    pub fn device_failure(&self) -> Option<&str> {
-        self.live.device_failure.get().map(String::as_str)
+    /// The figures so far.
+    pub fn live(&self) -> LiveSnapshot {
+        self.handle.live()
     }
 
     /// What was asked of the system so far, and what came of it; none where nothing was asked for.
@@ -409,11 +413,6 @@ impl Run {
         self.known_units
     }
 
-    /// The publisher's epoch.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// The series that recorded samples are numbered by.
     pub fn series(&self) -> &[SampledSeries] {
         &self.series
@@ -424,22 +423,9 @@ impl Run {
         &self.not_delivered
     }
 
-    /// Has the units' identities computed once more, from their last activity; they are taken in between two bins. False where
-    /// this run computes none.
-    pub fn recalibrate(&self) -> bool {
-        let control = self.calibration();
-        control.map(|control| control.recalibrate()).is_some()
-    }
-
-    /// What this run's calibrations have come to, and the identities computed last; none where it computes none. It can be
-    /// asked after the end too.
-    pub fn calibration(&self) -> Option<Arc<CalibrationControl>> {
-        self.calibrator.as_ref().map(|(_, control)| control.clone())
-    }
-
     /// Asks the run to end: sources stop, what they delivered is published.
     pub fn stop(&self) {
-        self.stop.store(true, Relaxed);
+        self.handle.stop();
     }
 
     /// Waits until the last prediction is out (or can no longer come), for `most` at the longest. Says whether it is.
@@ -463,19 +449,21 @@ impl Run {
         };
         let wall_s = (monotonic_ns() - self.host_start_ns) as f64 * 1e-9;
         // The publisher is the last to end unless something failed: whatever still runs then has to end too.
-        let stopped_before = self.stop.swap(true, Relaxed);
+        let stopped_before = self.handle.stop.swap(true, Relaxed);
         let decoded = self.decoder.join().unwrap_or_else(|_| {
             failures.push("the decode thread panicked".into());
             DecodeCounts::default()
         });
-        let calibration = self.calibrator.map(|(thread, control)| {
+        let (model, exchanged) = (self.handle.model().description, self.handle.exchanged());
+        let calibration = self.handle.calibration_counts();
+        self.handle.exchange.close();
+        for thread in self.handle.take_calibrators() {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => failures.push(error.to_string()),
                 Err(_) => failures.push("the calibrator thread panicked".into()),
             }
-            control.counts()
-        });
+        }
         let (mut offered, mut ring_refused, mut all_finished) = (0, 0, true);
         for (thread, counters) in self.sources {
             match thread.join() {
@@ -487,7 +475,7 @@ impl Run {
             offered += counters.offered();
             ring_refused += counters.refused();
         }
-        self.live.set_state(if failures.is_empty() {
+        self.handle.live.set_state(if failures.is_empty() {
             RunState::Shutdown
         } else {
             RunState::Fatal
@@ -510,7 +498,7 @@ impl Run {
             left_open: decoded.pending,
             pushed_out: decoded.pushed_out,
         };
-        let published = published.unwrap_or_else(|| PublishCounts::none(self.live.snapshot().published));
+        let published = published.unwrap_or_else(|| PublishCounts::none(self.handle.live().published));
         let bins = BinBalance {
             closed: decoded.bins,
             without_history: decoded.without_history,
@@ -526,26 +514,29 @@ impl Run {
             missed_deadline: published.missed,
             stood_in: published.stood_in,
             superseded: published.superseded,
+            limited: published.limited,
+            stopped: published.stopped,
             subscriber_overflows: published.subscriber_overflows,
         };
         RunSummary {
             outcome,
             failures,
-            model: self.model,
+            model,
+            exchanged,
             realtime: self.set_up.report(),
-            device_failure: self.live.device_failure.get().cloned(),
+            device_failure: self.handle.device_failure().map(str::to_string),
             calibration,
-            units: self.units,
-            device_s: (self.live.snapshot().device_ns - self.start_ns).max(0) as f64 * 1e-9,
+            units: self.handle.units(),
+            device_s: (self.handle.live().device_ns - self.start_ns).max(0) as f64 * 1e-9,
             wall_s,
-            deadline_ms: self.deadline.budget_ns.map(|budget| budget as f64 * 1e-6),
+            deadline_ms: self.handle.parameters().values().deadline_ms,
             imbalances: imbalances(&spikes, &bins, &published.outputs, &decoded.modalities),
             spikes,
             bins,
             modalities: decoded.modalities,
             unknown_samples: decoded.unknown_samples,
             outputs: published.outputs,
-            sources: self.views.iter().map(SourceView::report).collect(),
+            sources: self.handle.sources(),
             ways_back: published.ways_back,
             latency: Latencies {
                 close_to_publish: published.close_to_publish.summary(),

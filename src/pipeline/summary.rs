@@ -82,6 +82,10 @@ pub struct BinBalance {
     pub stood_in: u64,
     /// Predictions that came after the mean rates had stood in for them; not published.
     pub superseded: u64,
+    /// Published with a unit's rate at its limit, which was above it.
+    pub limited: u64,
+    /// Published with the mean rates because predictions were stopped.
+    pub stopped: u64,
     /// Times that a subscriber was found at its high-water mark. From then until it has caught up with half of it, it
     /// misses messages; the gap in its sequence says how many. The other subscribers miss none.
     pub subscriber_overflows: u64,
@@ -122,8 +126,10 @@ pub struct RunSummary {
     pub outcome: Outcome,
     /// What failed, one sentence each.
     pub failures: Vec<String>,
-    /// The model, in one line.
+    /// The model that predicted last, in one line.
     pub model: String,
+    /// Models that took another one's place while it ran.
+    pub exchanged: u64,
     /// What was asked of the system for the run's threads, and what came of it; none where nothing was asked for.
     pub realtime: Option<realtime::Report>,
     /// What the device said when it failed and the CPU took over.
@@ -291,6 +297,16 @@ impl fmt::Display for RunSummary {
             bins.subscriber_overflows,
             bins.without_slot
         )?;
+        if bins.limited + bins.stopped > 0 {
+            writeln!(
+                f,
+                "guards       {} predictions with a unit at its limit; {} with mean rates because predictions were stopped",
+                bins.limited, bins.stopped
+            )?;
+        }
+        if self.exchanged > 0 {
+            writeln!(f, "exchanged    the model, {} times", self.exchanged)?;
+        }
         for output in &self.outputs {
             writeln!(
                 f,

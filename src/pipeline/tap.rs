@@ -197,6 +197,11 @@ impl IngestTap {
         self.push(|out| entry::put_sample(out, of, time_ns, kept, values));
     }
 
+    /// Another model predicts, from the bin on that closes next.
+    pub fn model(&mut self, hash: u64) {
+        self.push(|out| entry::put_model(out, hash));
+    }
+
     /// A bin has closed, and the model has been told.
     pub fn closed(&mut self, bin: i64) {
         let identities = self.calibration.as_ref().map_or(0, |control| control.counts().taken_in);

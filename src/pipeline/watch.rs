@@ -13,8 +13,6 @@ const OWED: usize = 64;
 
 /// Follows what is owed. Allocates nothing.
 pub(crate) struct Watch {
-    /// From a bin's close to the moment when others publish for it, ns; `None` where time means nothing.
-    patience_ns: Option<i64>,
     /// Bin width, ns of device time, and of host time.
     bin_ns: i64,
     bin_host_ns: i64,
@@ -26,11 +24,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// A watch that publishes for the decode thread `patience_ns` after a bin's close; a bin is `bin_host_ns` long for the host, and
-    /// the last one ends by `end_ns` of device time, where that is known.
-    pub fn new(patience_ns: Option<i64>, (bin_ns, bin_host_ns): (i64, i64), end_ns: Option<i64>) -> Self {
+    /// A watch over bins that are `bin_host_ns` long for the host, and the last of which ends by `end_ns` of device time, where that is
+    /// known.
+    pub fn new((bin_ns, bin_host_ns): (i64, i64), end_ns: Option<i64>) -> Self {
         Self {
-            patience_ns,
             bin_ns,
             bin_host_ns,
             end_ns: end_ns.unwrap_or(i64::MAX),
@@ -61,9 +58,10 @@ impl Watch {
         }
     }
 
-    /// A bin that has to be published for the decode thread, which was seen to go on at `alive_ns`.
-    pub fn overdue(&self, now_ns: i64, alive_ns: i64) -> Option<Announced> {
-        let patience_ns = self.patience_ns?;
+    /// A bin that has to be published for the decode thread, which was seen to go on at `alive_ns`: `patience_ns` after its close;
+    /// none where time means nothing.
+    pub fn overdue(&self, (now_ns, alive_ns): (i64, i64), patience_ns: Option<i64>) -> Option<Announced> {
+        let patience_ns = patience_ns?;
         if let Some(&owed) = self.owed.front() {
             return (now_ns > owed.close_ns + patience_ns).then_some(owed);
         }
@@ -85,6 +83,7 @@ mod tests {
     use super::*;
 
     const MS: i64 = 1_000_000;
+    const PATIENCE: Option<i64> = Some(40 * MS);
 
     fn bin(index: i64) -> Announced {
         Announced {
@@ -95,7 +94,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch::new(Some(40 * MS), (20 * MS, 20 * MS), None)
+        Watch::new((20 * MS, 20 * MS), None)
     }
 
     #[test]
@@ -103,11 +102,11 @@ mod tests {
         let mut watch = watch();
         watch.announced(bin(5));
         let close = bin(5).close_ns;
-        assert_eq!(watch.overdue(close + 40 * MS, close), None);
-        assert_eq!(watch.overdue(close + 41 * MS, close), Some(bin(5)));
+        assert_eq!(watch.overdue((close + 40 * MS, close), PATIENCE), None);
+        assert_eq!(watch.overdue((close + 41 * MS, close), PATIENCE), Some(bin(5)));
         watch.published(bin(5));
         assert!(!watch.is_news(5) && watch.is_news(6));
-        assert_eq!(watch.overdue(close + 41 * MS, close + 41 * MS), None);
+        assert_eq!(watch.overdue((close + 41 * MS, close + 41 * MS), PATIENCE), None);
     }
 
     #[test]
@@ -117,7 +116,7 @@ mod tests {
         let (close, stuck) = (bin(5).close_ns, bin(5).close_ns);
         let mut stood_in = Vec::new();
         for ms in 0..200 {
-            while let Some(overdue) = watch.overdue(close + ms * MS, stuck) {
+            while let Some(overdue) = watch.overdue((close + ms * MS, stuck), PATIENCE) {
                 stood_in.push((ms, overdue.bin_index));
                 watch.published(overdue);
             }
@@ -130,7 +129,7 @@ mod tests {
             assert!(!watch.is_news(index));
         }
         let now = close + 200 * MS;
-        assert_eq!(watch.overdue(now, now), None);
+        assert_eq!(watch.overdue((now, now), PATIENCE), None);
         watch.announced(bin(13));
         assert!(watch.is_news(13));
         watch.published(bin(13));
@@ -138,11 +137,11 @@ mod tests {
 
     #[test]
     fn no_bin_is_owed_after_the_end() {
-        let mut watch = Watch::new(Some(40 * MS), (20 * MS, 20 * MS), Some(bin(6).bin_end_ns));
+        let mut watch = Watch::new((20 * MS, 20 * MS), Some(bin(6).bin_end_ns));
         watch.announced(bin(5));
         let late = bin(5).close_ns + 1_000 * MS;
         let mut stood_in = Vec::new();
-        while let Some(overdue) = watch.overdue(late, 0) {
+        while let Some(overdue) = watch.overdue((late, 0), PATIENCE) {
             stood_in.push(overdue.bin_index);
             watch.published(overdue);
         }
@@ -151,9 +150,9 @@ mod tests {
 
     #[test]
     fn before_the_first_bin_and_without_a_clock_nothing_is_owed() {
-        assert_eq!(watch().overdue(i64::MAX / 2, 0), None);
-        let mut timeless = Watch::new(None, (20 * MS, 20 * MS), None);
+        assert_eq!(watch().overdue((i64::MAX / 2, 0), PATIENCE), None);
+        let mut timeless = watch();
         timeless.announced(bin(1));
-        assert_eq!(timeless.overdue(i64::MAX / 2, 0), None);
+        assert_eq!(timeless.overdue((i64::MAX / 2, 0), None), None);
     }
 }

@@ -14,14 +14,16 @@ use crate::pipeline::message::flags;
 use crate::pipeline::tap::TapReader;
 use crate::pipeline::Feed;
 
-/// Flags of arrays that are not what the model makes of its bin: a stand-in, or made elsewhere or without identities.
+/// Flags of arrays that are not what the model makes of its bin: a stand-in, or made elsewhere, without identities or by a guard.
 const NOT_FULL: u32 = flags::HELD
     | flags::NEUTRAL
     | flags::SKIPPED
     | flags::SHORTENED
     | flags::MODEL_FAILED
     | flags::STANDBY
-    | flags::CALIBRATING;
+    | flags::CALIBRATING
+    | flags::LIMITED
+    | flags::STOPPED;
 
 /// A source of a recorded run: it says what there was, and its events come from the recording.
 struct RecordedSource {
@@ -90,6 +92,10 @@ impl Check {
                 let expected = std::mem::replace(&mut self.next_bin, bin.saturating_add(1));
                 (*bin != expected).then(|| format!("bin {bin} closed where bin {expected} was open"))
             }
+            Entry::Model { hash } => Some(format!(
+                "the model {hash:016x} took the place of the first one before bin {}'s prediction",
+                self.next_bin
+            )),
             Entry::Lost { entries } => Some(format!(
                 "{entries} entries are missing after bin {}: what follows cannot be what it was",
                 self.next_bin - 1

@@ -18,6 +18,13 @@ impl BinAssembler {
         }
     }
 
+    /// Another model predicts, from the bin on that closes next.
+    pub(crate) fn record_model(&mut self, hash: u64) {
+        if let Some(tap) = &mut self.tap {
+            tap.model(hash);
+        }
+    }
+
     /// A sample beside the spikes was taken: of which source and series, and whether it was kept.
     pub(crate) fn record_sample(&mut self, of: (usize, usize), time_ns: i64, kept: bool, values: &[f32]) {
         if let Some(tap) = &mut self.tap {

@@ -47,7 +47,7 @@ impl Decoder {
                     let closed = self.bins.close_recorded();
                     self.finish_bin(closed);
                 }
-                Entry::Lost { .. } | Entry::Prediction(_) | Entry::Output { .. } => {}
+                Entry::Model { .. } | Entry::Lost { .. } | Entry::Prediction(_) | Entry::Output { .. } => {}
             }
             if !self.slots.publisher_lives() {
                 break;
