@@ -44,6 +44,19 @@ pub struct ControlConfig {
     pub curve: Option<super::curve::CurveServer>,
 }
 
+impl ControlConfig {
+    /// At this endpoint and no other, without encryption and only for this machine.
+    pub fn at(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            or_any_port: false,
+            insecure_bind: false,
+            #[cfg(feature = "curve")]
+            curve: None,
+        }
+    }
+}
+
 /// A bound socket, before there is a run.
 pub struct ControlSocket {
     socket: zmq::Socket,
