@@ -17,8 +17,7 @@ use neurohorizon::pipeline::calibrate::Calibration;
 use neurohorizon::pipeline::message::flags;
 use neurohorizon::pipeline::network::NetworkPredictor;
 use neurohorizon::pipeline::{
-    GuardConfig, NullModel, Outcome, ParameterValues, PublishConfig, Run, RunConfig, RunState, RunSummary,
-    StopCause,
+    GuardConfig, NullModel, Outcome, ParameterValues, PublishConfig, Run, RunConfig, RunState, RunSummary, StopCause,
 };
 use rt_tests::subscriber::{free_endpoint, subscribe, Received};
 use rt_tests::tiny::{config, history, identity};
@@ -300,7 +299,10 @@ fn a_model_goes_along_until_it_has_what_it_needs() {
         assert_eq!(answer["predicts"], false);
         let state = client.ask(&Request::State {}).unwrap();
         assert!(state["model"].as_str().unwrap().contains("first"), "{state}");
-        assert!(state["next_model"].as_str().unwrap().contains("other history"), "{state}");
+        assert!(
+            state["next_model"].as_str().unwrap().contains("other history"),
+            "{state}"
+        );
         let busy = client.ask(&swap("second")).unwrap_err().to_string();
         assert!(busy.contains("on its way"), "{busy}");
         wait_until(run, asked_at + 6_000 * MS);

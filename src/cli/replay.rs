@@ -8,12 +8,14 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::latents_option::LatentsOption;
 use super::run_config::ModelSection;
 use super::run_model::{build_predictor, load_checkpoint};
 use super::run_source::{Before, SourceFacts};
 use super::{print_json, CliError};
+use crate::model::checkpoint::Checkpoint;
 use crate::pipeline::tap::taps;
-use crate::pipeline::{Attached, PublishConfig, Run, RunConfig};
+use crate::pipeline::{Attached, LoadRecorded, PublishConfig, Run, RunConfig};
 use crate::record::format::Kind;
 use crate::record::replay::{feed, sources, Compared, Comparison};
 use crate::record::{Ending, RecordReader, RunHeader};
@@ -35,6 +37,9 @@ pub struct ReplayArgs {
     /// The checkpoint, where it is no longer where it was.
     #[arg(long)]
     pub checkpoint: Option<PathBuf>,
+    /// A checkpoint that took the first one's place during the run, where it is no longer where it was; found by its hash.
+    #[arg(long, value_name = "FILE")]
+    pub also: Vec<PathBuf>,
     /// Publish the predictions again, on this endpoint.
     #[arg(long, value_name = "ENDPOINT")]
     pub publish: Option<String>,
@@ -97,6 +102,41 @@ fn ending(args: &ReplayArgs) -> Result<Ending, CliError> {
         .unwrap_or(Ending::CutOff { at: 0, left_over: 0 }))
 }
 
+/// Loads the models that took the first one's place: from these files, or from where they were.
+fn later_models(
+    first: &ModelSection,
+    latents: &LatentsOption,
+    facts: SourceFacts,
+    also: Vec<PathBuf>,
+) -> Box<LoadRecorded> {
+    let (first, latents) = (first.clone(), latents.clone());
+    Box::new(move |hash, file| {
+        let recorded = PathBuf::from(file);
+        let mut found = None;
+        for path in also.iter().chain([&recorded]) {
+            match Checkpoint::load(path) {
+                Ok(checkpoint) if checkpoint.hash == hash => {
+                    found = Some((path, checkpoint));
+                    break;
+                }
+                // Another one, or the one that was named first and is gone.
+                Ok(_) => {}
+                Err(error) if path != &recorded => return Err(error.to_string()),
+                Err(_) => {}
+            }
+        }
+        let Some((path, checkpoint)) = found else {
+            return Err(format!("it was {file} and is not there any more: --also FILE"));
+        };
+        let section = ModelSection {
+            checkpoint: Some(path.clone()),
+            ..first.clone()
+        };
+        let built = build_predictor(&section, &latents, Some(&checkpoint), &facts, None);
+        built.map(|built| built.predictor).map_err(|error| error.to_string())
+    })
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -149,7 +189,8 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
     let recorded = RecordReader::open(&args.recording)?.entries(Kind::Published);
     let mut comparison = Comparison::new(recorded);
     let (taps, mut readers) = taps(RING_BYTES);
-    let (feed, ended) = feed(reader);
+    let load = later_models(&section, &latents, facts, args.also.clone());
+    let (feed, ended) = feed(reader, load);
     let attached = Attached {
         taps: Some(taps),
         feed: Some(feed),

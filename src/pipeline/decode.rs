@@ -162,11 +162,14 @@ impl Decoder {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
         self.deadline = self.parameters.deadline();
+        if let Some(joining) = self.models.joining() {
+            self.bins.record_joins(joining);
+        }
         let spikes = self.bins.spikes(bin.end_ns);
         self.predictor.bin_closed(&spikes);
         if self.models.bin_closed(&mut self.predictor, &spikes) {
             self.costs = Costs::default();
-            self.bins.record_model(self.predictor.model_hash());
+            self.bins.record_predicts(self.predictor.model_hash());
         }
         self.bins.record_closed(bin.index);
         self.modalities.bin_closed(bin.end_ns);

@@ -10,9 +10,10 @@
 //! | 4 lost | u64 entries that are missing here |
 //! | 5 prediction | header of 112 bytes ([`super::message`]), f32 array |
 //! | 6 output | u32 number of the output, u32 0, header, array |
-//! | 7 model | u64 model hash: this model predicts from the bin on that closes next |
+//! | 7 joins | u64 model hash, UTF-8 name of its file: this model goes along from the bin on that closes next |
+//! | 8 predicts | u64 model hash: this model predicts from the bin on that closes next |
 //!
-//! Kinds 1 to 3 and 7 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
+//! Kinds 1 to 3, 7 and 8 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
 
 use super::message::{MessageHeader, HEADER_LEN};
 use crate::acquire::SpikeEvent;
@@ -27,7 +28,8 @@ const CLOSED: u32 = 3;
 const LOST: u32 = 4;
 const PREDICTION: u32 = 5;
 const OUTPUT: u32 = 6;
-const MODEL: u32 = 7;
+const JOINS: u32 = 7;
+const PREDICTS: u32 = 8;
 
 /// A published array with its header.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +70,15 @@ pub enum Entry {
         /// Calibrations taken in before its prediction.
         identities: u64,
     },
-    /// Another model predicts, from the bin on that closes next.
-    Model {
+    /// Another model goes along, from the bin on that closes next.
+    Joins {
+        /// Its hash.
+        hash: u64,
+        /// Its file.
+        file: String,
+    },
+    /// It predicts, from the bin on that closes next.
+    Predicts {
         /// Its hash.
         hash: u64,
     },
@@ -149,7 +158,8 @@ impl Entry {
                     bin: bin as i64,
                     identities,
                 }),
-            MODEL if length == 8 => long(content, 0).map(|hash| Self::Model { hash }),
+            JOINS => Self::joins(content),
+            PREDICTS if length == 8 => long(content, 0).map(|hash| Self::Predicts { hash }),
             LOST if length == 8 => long(content, 0).map(|entries| Self::Lost { entries }),
             _ => None,
         };
@@ -175,6 +185,13 @@ impl Entry {
         Some(Self::Events {
             source: word(content, 0)?,
             events: numbers(content.get(8..)?)?,
+        })
+    }
+
+    fn joins(content: &[u8]) -> Option<Self> {
+        Some(Self::Joins {
+            hash: long(content, 0)?,
+            file: std::str::from_utf8(content.get(8..)?).ok()?.to_string(),
         })
     }
 
@@ -233,9 +250,14 @@ pub fn put_closed(out: &mut Vec<u8>, bin: i64, identities: u64) {
     put(out, CLOSED, &[&bin.to_le_bytes(), &identities.to_le_bytes()]);
 }
 
-/// The same of another model.
-pub fn put_model(out: &mut Vec<u8>, hash: u64) {
-    put(out, MODEL, &[&hash.to_le_bytes()]);
+/// The same of another model that goes along.
+pub fn put_joins(out: &mut Vec<u8>, hash: u64, file: &str) {
+    put(out, JOINS, &[&hash.to_le_bytes(), file.as_bytes()]);
+}
+
+/// The same of its first prediction.
+pub fn put_predicts(out: &mut Vec<u8>, hash: u64) {
+    put(out, PREDICTS, &[&hash.to_le_bytes()]);
 }
 
 /// The same of entries that are missing.
@@ -286,7 +308,8 @@ mod tests {
                 }
             ),
             (any::<i64>(), any::<u64>()).prop_map(|(bin, identities)| Entry::Closed { bin, identities }),
-            any::<u64>().prop_map(|hash| Entry::Model { hash }),
+            (any::<u64>(), "\\PC{0,30}").prop_map(|(hash, file)| Entry::Joins { hash, file }),
+            any::<u64>().prop_map(|hash| Entry::Predicts { hash }),
             any::<u64>().prop_map(|entries| Entry::Lost { entries }),
             (0u32..5, 0u32..5, any::<u32>()).prop_map(|(t, n, flags)| Entry::Prediction(message(t, n, flags))),
             (any::<u32>(), 0u32..5, 0u32..5).prop_map(|(output, t, n)| Entry::Output {
@@ -314,7 +337,8 @@ mod tests {
                 values,
             } => put_sample(&mut out, (*source as usize, *series as usize), *time_ns, *kept, values),
             Entry::Closed { bin, identities } => put_closed(&mut out, *bin, *identities),
-            Entry::Model { hash } => put_model(&mut out, *hash),
+            Entry::Joins { hash, file } => put_joins(&mut out, *hash, file),
+            Entry::Predicts { hash } => put_predicts(&mut out, *hash),
             Entry::Lost { entries } => put_lost(&mut out, *entries),
             Entry::Prediction(message) => {
                 let (header, array): (_, Vec<u8>) = parts(message);

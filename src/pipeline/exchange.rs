@@ -162,7 +162,7 @@ pub(crate) fn model_exchange(
         former: former_out,
         notes: notes_in,
         shape: Shape::of(predictor, last_bin_ns),
-        history: predictor.network_config().and_then(|network| network.history.clone()),
+        history: history(predictor),
     };
     let exchange = ModelExchange {
         ends: Mutex::new(Some(ends)),
@@ -173,12 +173,18 @@ pub(crate) fn model_exchange(
 }
 
 impl ModelPort {
+    /// A model that goes along from the bin on that closes next, if one has come.
+    pub fn joining(&mut self) -> Option<&dyn Predictor> {
+        if self.next.is_some() {
+            return None;
+        }
+        self.next = self.incoming.try_pop();
+        self.next.as_ref().map(|next| next.predictor.as_ref())
+    }
+
     /// A bin has closed: shows it to a model that goes along, and puts that in the place of `running` once it is ready. Returns whether
     /// it did.
     pub fn bin_closed(&mut self, running: &mut Box<dyn Predictor>, bin: &BinSpikes<'_>) -> bool {
-        if self.next.is_none() {
-            self.next = self.incoming.try_pop();
-        }
         let Some(next) = &mut self.next else { return false };
         next.predictor.bin_closed(bin);
         next.bins = next.bins.saturating_sub(1);
@@ -195,6 +201,36 @@ impl ModelPort {
         self.exchanged.fetch_add(1, Relaxed);
         true
     }
+
+    /// A model that went along with `running` from the next bin on, in a recorded run.
+    ///
+    /// # Errors
+    /// One sentence where it does not fit.
+    pub fn join_recorded(&mut self, running: &dyn Predictor, predictor: Box<dyn Predictor>) -> Result<(), String> {
+        // The same program built both: of the last bin it knows.
+        if let Some(difference) = Shape::of(running, 0).differs(&Shape::of(predictor.as_ref(), 0)) {
+            return Err(difference);
+        }
+        let takes_up = history(running) == history(predictor.as_ref());
+        let bins = u64::MAX;
+        self.next = Some(Incoming {
+            predictor,
+            bins,
+            takes_up,
+        });
+        Ok(())
+    }
+
+    /// It predicted from the next bin on.
+    pub fn predict_recorded(&mut self) {
+        if let Some(next) = &mut self.next {
+            next.bins = 1;
+        }
+    }
+}
+
+fn history(predictor: &dyn Predictor) -> Option<HistoryConfig> {
+    predictor.network_config().and_then(|network| network.history.clone())
 }
 
 impl ModelExchange {
@@ -213,7 +249,7 @@ impl ModelExchange {
         if let Some(difference) = ends.shape.differs(&Shape::of(predictor.as_ref(), last_bin_ns)) {
             return Err(format!("the new model does not fit this run: {difference}"));
         }
-        let history = predictor.network_config().and_then(|network| network.history.clone());
+        let history = history(predictor.as_ref());
         let takes_up = history == ends.history;
         let bins = match &history {
             Some(history) if !takes_up => {

@@ -53,7 +53,7 @@ mod watch;
 mod window;
 
 pub use bin::{BinAssembler, BinConfig, ClosedBin, IngestTotals};
-pub use decode::replay::Feed;
+pub use decode::replay::{Feed, LoadRecorded};
 pub use exchange::ModelNote;
 pub use guard::{GuardConfig, StopCause, StopSwitch};
 pub use handle::RunHandle;

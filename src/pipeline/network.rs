@@ -38,6 +38,7 @@ pub struct NetworkPredictor {
     unit_ids: Vec<String>,
     shape: WindowShape,
     model_hash: u64,
+    file: String,
     description: String,
     calibration: Option<Calibrated>,
     outputs: Vec<Box<dyn NetworkOutput>>,
@@ -130,6 +131,7 @@ impl NetworkPredictor {
             unit_ids: matched.ids,
             shape,
             model_hash: checkpoint.hash,
+            file: name.to_string(),
             description,
             calibration: None,
             outputs: Vec::new(),
@@ -211,6 +213,9 @@ impl Predictor for NetworkPredictor {
     }
     fn model_hash(&self) -> u64 {
         self.model_hash
+    }
+    fn file(&self) -> &str {
+        &self.file
     }
     fn describe(&self) -> String {
         self.description.clone()

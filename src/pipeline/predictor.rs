@@ -25,6 +25,10 @@ pub trait Predictor: Send {
     fn horizon_bins(&self) -> usize;
     /// A hash that changes when the model does.
     fn model_hash(&self) -> u64;
+    /// The file that it is from; empty where it is from none.
+    fn file(&self) -> &str {
+        ""
+    }
     /// One line for people: what the model is.
     fn describe(&self) -> String;
     /// Most spikes that a window may hold.

@@ -23,8 +23,8 @@ use crate::acquire::SpikeEvent;
 
 /// How long a thread that may wait sleeps between looks at a full ring.
 const FULL_RING_WAIT: Duration = Duration::from_micros(50);
-/// Bytes of an entry beside its values, with room to spare.
-const OVERHEAD: usize = 256;
+/// Bytes of an entry beside its values, with room to spare: the longest is the name of a file.
+const OVERHEAD: usize = 8_192;
 
 /// What did not reach the recording; readable from any thread.
 #[derive(Debug, Default)]
@@ -197,9 +197,14 @@ impl IngestTap {
         self.push(|out| entry::put_sample(out, of, time_ns, kept, values));
     }
 
-    /// Another model predicts, from the bin on that closes next.
-    pub fn model(&mut self, hash: u64) {
-        self.push(|out| entry::put_model(out, hash));
+    /// Another model goes along, from the bin on that closes next.
+    pub fn joins(&mut self, hash: u64, file: &str) {
+        self.push(|out| entry::put_joins(out, hash, file));
+    }
+
+    /// It predicts, from the bin on that closes next.
+    pub fn predicts(&mut self, hash: u64) {
+        self.push(|out| entry::put_predicts(out, hash));
     }
 
     /// A bin has closed, and the model has been told.

@@ -12,7 +12,7 @@ use crate::acquire::{EventSink, Pace, Poll, SampledSeries, Source, SourceError};
 use crate::pipeline::entry::{Entry, Message};
 use crate::pipeline::message::flags;
 use crate::pipeline::tap::TapReader;
-use crate::pipeline::Feed;
+use crate::pipeline::{Feed, LoadRecorded};
 
 /// Flags of arrays that are not what the model makes of its bin: a stand-in, or made elsewhere, without identities or by a guard.
 const NOT_FULL: u32 = flags::HELD
@@ -92,10 +92,6 @@ impl Check {
                 let expected = std::mem::replace(&mut self.next_bin, bin.saturating_add(1));
                 (*bin != expected).then(|| format!("bin {bin} closed where bin {expected} was open"))
             }
-            Entry::Model { hash } => Some(format!(
-                "the model {hash:016x} took the place of the first one before bin {}'s prediction",
-                self.next_bin
-            )),
             Entry::Lost { entries } => Some(format!(
                 "{entries} entries are missing after bin {}: what follows cannot be what it was",
                 self.next_bin - 1
@@ -106,7 +102,8 @@ impl Check {
 }
 
 /// What the run took in, up to where it is whole, and a place that says why that was not all of it.
-pub fn feed(reader: RecordReader) -> (Feed, Arc<OnceLock<String>>) {
+/// `load` finds the models that took another one's place.
+pub fn feed(reader: RecordReader, load: Box<LoadRecorded>) -> (Feed, Arc<OnceLock<String>>) {
     let header = reader.header();
     let mut check = Check {
         sources: header.sources.len(),
@@ -126,6 +123,7 @@ pub fn feed(reader: RecordReader) -> (Feed, Arc<OnceLock<String>>) {
         });
     let feed = Feed {
         entries: Box::new(entries),
+        load,
         ended: ended.clone(),
     };
     (feed, ended)
@@ -261,7 +259,9 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
                 Some(recorded) if recorded.prediction.header.bin_index < bin => self.report.only_recorded += 1,
                 Some(recorded) if recorded.prediction.header.bin_index == bin => {
                     self.compare(&recorded, &replayed);
-                    self.last_matched = Some(bin);
+                    // What stood in for a bin has no counts: they are the next one's.
+                    let stood_in = recorded.prediction.header.flags & flags::STUCK != 0;
+                    self.last_matched = (!stood_in).then_some(bin);
                     return;
                 }
                 later => {
@@ -278,7 +278,7 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
         let bin = was.bin_index;
         let mut fields = vec![("bin_end_ns", was.bin_end_ns as f64, is.bin_end_ns as f64)];
         // It counts since the last prediction: where one was lost, since another.
-        if self.last_matched == Some(bin - 1) {
+        if self.last_matched == Some(bin - 1) && was.flags & flags::STUCK == 0 {
             fields.push(("spikes_in", f64::from(was.spikes_in), f64::from(is.spikes_in)));
         }
         for (what, recorded, replayed) in fields {

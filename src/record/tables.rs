@@ -143,7 +143,7 @@ impl Tables {
                 }
             }
             Entry::Lost { entries } => self.lost += entries,
-            Entry::Closed { .. } | Entry::Model { .. } => {}
+            Entry::Closed { .. } | Entry::Joins { .. } | Entry::Predicts { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a recording keeps of the bins, and bins made from a recording: the same events, taken at once where they were taken at
 //! once, and every bin closed where it closed.
 
+use super::super::predictor::Predictor;
 use super::super::tap::IngestTap;
 use super::{BinAssembler, ClosedBin};
 use crate::acquire::SpikeEvent;
@@ -18,10 +19,17 @@ impl BinAssembler {
         }
     }
 
-    /// Another model predicts, from the bin on that closes next.
-    pub(crate) fn record_model(&mut self, hash: u64) {
+    /// Another model goes along, from the bin on that closes next.
+    pub(crate) fn record_joins(&mut self, model: &dyn Predictor) {
         if let Some(tap) = &mut self.tap {
-            tap.model(hash);
+            tap.joins(model.model_hash(), model.file());
+        }
+    }
+
+    /// It predicts, from the bin on that closes next.
+    pub(crate) fn record_predicts(&mut self, hash: u64) {
+        if let Some(tap) = &mut self.tap {
+            tap.predicts(hash);
         }
     }
 

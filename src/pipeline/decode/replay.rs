@@ -4,19 +4,25 @@ use std::sync::{Arc, OnceLock};
 
 use super::super::calibrate::Calibrator;
 use super::super::entry::Entry;
+use super::super::predictor::Predictor;
 use super::{DecodeCounts, Decoder};
 
 /// What a run took in, from a recording. Its entries fit the run: sources and series that there are, bins in their order.
 pub struct Feed {
     /// The entries.
     pub entries: Box<dyn Iterator<Item = Entry> + Send>,
+    /// The model of a hash that took another one's place, which was in this file.
+    pub load: Box<LoadRecorded>,
     /// Receives why the replay ended before the entries did, or why these ended early.
     pub ended: Arc<OnceLock<String>>,
 }
 
+/// Finds a model by its hash and where it was.
+pub type LoadRecorded = dyn FnMut(u64, &str) -> Result<Box<dyn Predictor>, String> + Send;
+
 impl Decoder {
     /// Does what [`Decoder::run`] did when this was recorded. Identities are taken in before the same bin as they were then.
-    pub fn replay(mut self, feed: Feed, mut calibrator: Option<Calibrator>) -> DecodeCounts {
+    pub fn replay(mut self, mut feed: Feed, mut calibrator: Option<Calibrator>) -> DecodeCounts {
         let mut taken_in = 0;
         for entry in feed.entries {
             match entry {
@@ -47,7 +53,19 @@ impl Decoder {
                     let closed = self.bins.close_recorded();
                     self.finish_bin(closed);
                 }
-                Entry::Model { .. } | Entry::Lost { .. } | Entry::Prediction(_) | Entry::Output { .. } => {}
+                Entry::Joins { hash, file } => {
+                    let joined = (feed.load)(hash, &file).and_then(|mut predictor| match predictor.take_calibrator() {
+                        None => self.models.join_recorded(self.predictor.as_ref(), predictor),
+                        Some(_) => Err("it computed its units' identities itself".into()),
+                    });
+                    if let Err(sentence) = joined {
+                        feed.ended
+                            .get_or_init(|| format!("the model {hash:016x} took the place of another: {sentence}"));
+                        break;
+                    }
+                }
+                Entry::Predicts { .. } => self.models.predict_recorded(),
+                Entry::Lost { .. } | Entry::Prediction(_) | Entry::Output { .. } => {}
             }
             if !self.slots.publisher_lives() {
                 break;
