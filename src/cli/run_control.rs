@@ -24,6 +24,9 @@ pub struct ControlSection {
     /// Encryption, and who may connect.
     #[cfg(feature = "curve")]
     pub curve: Option<CurveSection>,
+    /// The same, which this build cannot do.
+    #[cfg(not(feature = "curve"))]
+    pub curve: Option<serde::de::IgnoredAny>,
     /// Set by `--insecure-bind`, never by a file.
     #[serde(skip)]
     pub insecure_bind: bool,
@@ -53,6 +56,12 @@ impl ControlSection {
     pub fn config(&self) -> Result<Option<ControlConfig>, CliError> {
         if !self.listens() {
             return Ok(None);
+        }
+        #[cfg(not(feature = "curve"))]
+        if self.curve.is_some() {
+            return Err(CliError::Config(
+                "[control.curve] asks for encryption, and this program was built without the feature `curve`".into(),
+            ));
         }
         Ok(Some(ControlConfig {
             endpoint: self.endpoint.clone().unwrap_or_else(|| DEFAULT_ENDPOINT.into()),

@@ -171,3 +171,55 @@ fn answer(questions: &zmq::Socket, clients: &[Vec<u8>], over: &AtomicBool) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a server of `server`'s keys hears a client that `set_up` has prepared.
+    fn is_heard(server: &CurveServer, set_up: impl FnOnce(&zmq::Socket)) -> bool {
+        let context = zmq::Context::new();
+        let listening = context.socket(zmq::ROUTER).unwrap();
+        listening.set_linger(0).unwrap();
+        let _doorkeeper = server.guard(&context, &listening).unwrap();
+        listening.bind("tcp://127.0.0.1:*").unwrap();
+        let at = listening.get_last_endpoint().unwrap().unwrap();
+        let client = zmq::Context::new().socket(zmq::DEALER).unwrap();
+        client.set_linger(0).unwrap();
+        set_up(&client);
+        client.connect(&at).unwrap();
+        client.send("hello", 0).unwrap();
+        listening.poll(zmq::POLLIN, 700).unwrap() > 0
+    }
+
+    #[test]
+    fn only_those_on_the_list_are_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let [rig, laptop, stranger] = ["rig", "laptop", "stranger"].map(|name| folder.path().join(name));
+        if zmq::has("curve") != Some(true) {
+            let refused = write_keys(&rig).unwrap_err().to_string();
+            assert!(refused.contains("without CURVE"), "{refused}");
+            return;
+        }
+        let [rig_public, laptop_public, _] = [&rig, &laptop, &stranger].map(|file| write_keys(file).unwrap());
+        assert!(write_keys(&rig).unwrap_err().to_string().contains("exists"));
+        let server = CurveServer::read(&rig, &[laptop_public]).unwrap();
+        assert!(is_heard(&server, |socket| encrypt_client(socket, &laptop, &rig_public).unwrap()));
+        assert!(!is_heard(&server, |socket| encrypt_client(
+            socket,
+            &stranger,
+            &rig_public
+        )
+        .unwrap()));
+        assert!(!is_heard(&server, |_| ()), "without keys");
+        let wrong = std::fs::read_to_string(&stranger).unwrap();
+        let wrong = wrong.lines().find_map(|line| line.strip_prefix("public = ")).unwrap();
+        assert!(!is_heard(&server, |socket| {
+            encrypt_client(socket, &laptop, wrong.trim_matches('"')).unwrap();
+        }));
+        for (clients, named) in [(vec![], "is empty"), (vec!["abc".to_string()], "clients[0] is no key")] {
+            let refused = CurveServer::read(&rig, &clients).err().unwrap().to_string();
+            assert!(refused.contains(named), "{refused}");
+        }
+    }
+}

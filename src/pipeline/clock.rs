@@ -5,7 +5,12 @@ use std::time::Duration;
 pub use crate::acquire::host_time::monotonic_ns;
 use crate::realtime::scheduling::set_timer_slack;
 
-/// Length of a short poll, ns: the wait of a thread whose data is due any moment.
+/// Wait of a thread whose data is due at this moment, ns. The system's timers add some 15 µs: a wait costs more to shorten than it
+/// is worth below this.
+const DUE_POLL_NS: i64 = 10_000;
+/// For so long after the expected time data is due at this moment, ns.
+const DUE_NS: i64 = 1_000_000;
+/// Wait of a thread whose data may come any moment, ns.
 const SHORT_POLL_NS: i64 = 50_000;
 /// A thread wakes this long before the data that it expects, ns (the 99.9th percentile of an idle machine's timer).
 const WAKE_EARLY_NS: i64 = 300_000;
@@ -18,12 +23,14 @@ const OVERDUE_POLL_NS: i64 = 1_000_000;
 
 /// How long to sleep at `now_ns` when the next data is expected at `expected_ns` (`None`: any moment).
 ///
-/// Sleeps of at most 5 ms until shortly before the expected time, then short polls of 50 µs.
+/// Sleeps of at most 5 ms until shortly before the expected time, then polls of 10 µs, of 50 µs once the data is late, and of 1 ms
+/// where a device must have stopped.
 pub(crate) fn wait_for(now_ns: i64, expected_ns: Option<i64>) -> Duration {
     let wait = match expected_ns {
         None => SHORT_POLL_NS,
         Some(expected) if now_ns - expected > OVERDUE_NS => OVERDUE_POLL_NS,
-        Some(expected) => (expected - WAKE_EARLY_NS - now_ns).clamp(SHORT_POLL_NS, LONG_WAIT_NS),
+        Some(expected) if now_ns - expected > DUE_NS => SHORT_POLL_NS,
+        Some(expected) => (expected - WAKE_EARLY_NS - now_ns).clamp(DUE_POLL_NS, LONG_WAIT_NS),
     };
     Duration::from_nanos(wait as u64)
 }
@@ -75,8 +82,10 @@ mod tests {
         let micros = |now, expected| wait_for(now, expected).as_micros();
         assert_eq!(micros(0, Some(20_000_000)), 5_000);
         assert_eq!(micros(18_000_000, Some(20_000_000)), 1_700);
-        assert_eq!(micros(19_900_000, Some(20_000_000)), 50);
-        assert_eq!(micros(20_500_000, Some(20_000_000)), 50);
+        assert_eq!(micros(19_900_000, Some(20_000_000)), 10);
+        assert_eq!(micros(20_900_000, Some(20_000_000)), 10);
+        assert_eq!(micros(21_500_000, Some(20_000_000)), 50);
+        assert_eq!(micros(20_500_000, None), 50);
         assert_eq!(micros(200_000_000, Some(20_000_000)), 1_000);
     }
 
