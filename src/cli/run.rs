@@ -170,7 +170,9 @@ pub(super) fn run_to_the_end(
     let mut guard_news = GuardNews::default();
     let (mut stopping_since, mut told) = (None, false);
     let mut set_up_told = false;
-    while !run.wait(Progress::REFRESH) {
+    let mut ended = false;
+    // Once more after the end: what it was told last is said too.
+    while !std::mem::replace(&mut ended, run.wait(Progress::REFRESH)) {
         progress.show(&handle.live());
         // By now every thread has set itself up. What is granted stands in the summary.
         if !std::mem::replace(&mut set_up_told, true) {
