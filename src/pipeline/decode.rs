@@ -1,6 +1,6 @@
 //! The decode thread: takes spikes from the rings, closes bins, runs the model, hands predictions to the publisher.
 //!
-//! From its start to its end it allocates nothing (but the text of a device's failure, once at most), takes no lock, and makes
+//! From its first bin to its last it allocates nothing (but the text of a device's failure, once at most), takes no lock, and makes
 //! no system call but the sleeps of [`super::clock`] (at most 5 ms long, short polls shortly before a bin is due). What the
 //! model does inside [`Predictor::predict`] is the model's promise.
 

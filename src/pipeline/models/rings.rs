@@ -8,9 +8,9 @@ use super::super::sample_ring::{sample_ring_of, Front, Known, SampleCounters};
 use super::{model, weak_model, Modelled};
 use crate::acquire::{EventSink, SpikeEvent};
 
-/// Times of samples, each before the marker that passes it, ns.
-const SAMPLES: [i64; 2] = [5, 15];
-const MARKERS: [i64; 2] = [10, 20];
+/// Times of samples and spikes, each before the marker that passes it, ns.
+const SAMPLES: [i64; 1] = [5];
+const MARKERS: [i64; 1] = [10];
 /// Host time less device time, ns.
 const HOST_NS: i64 = 100;
 
@@ -21,7 +21,7 @@ fn threads() {
         modality: 0,
         channels: 1,
     };
-    // Three words a sample and its value: two fit.
+    // Three words a sample, and its value.
     let (samples_in, mut samples) = sample_ring_of::<Modelled>(
         8,
         [Some(known)].into(),
