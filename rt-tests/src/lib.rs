@@ -2,6 +2,7 @@
 
 pub mod breaking;
 pub mod idle;
+pub mod latency;
 pub mod mean_rates;
 pub mod pickler;
 pub mod proxy;
