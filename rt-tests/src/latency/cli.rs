@@ -8,11 +8,12 @@ use clap::{Parser, ValueEnum};
 
 use super::baseline::{Baseline, Machine};
 use super::gates::{self, Gate, Kind, Strictness};
+use super::looped::Looped;
 use super::measure::{measure, Plan};
 use super::report::{Floors, Report, VERSION};
 use super::scenario::{self, Scenario};
 use super::wake::fifo_is_permitted;
-use super::{disturb, floor, html, subscriber};
+use super::{disturb, faulty, floor, html, subscriber};
 
 /// Exit status where a gate failed, and where the suite could not do its work.
 const FAILED: u8 = 1;
@@ -25,6 +26,8 @@ pub enum Profile {
     Ci,
     /// Every scenario and every gate, some ten minutes in all, on a quiet machine
     Rig,
+    /// One hour of the neuropixels recording in a loop: memory, and the last ten minutes against the first
+    Soak,
 }
 
 /// Latency regression suite: what a prediction takes from the spike that closes its bin to a subscriber, and whether any bin or
@@ -34,6 +37,7 @@ pub enum Profile {
     name = "rt-tests",
     version,
     after_help = "Examples:\n  cargo run -p rt-tests --release -- --profile rig --json report.json --html report.html\n  \
+                  cargo run -p rt-tests --release -- --profile soak --json soak.json --html soak.html\n  \
                   cargo run -p rt-tests --release -- --profile ci --scenario idle --scenario hogs\n\n\
                   Exit status: 0 every gate that was measured holds, 1 one does not, 2 wrong usage or nothing could be measured."
 )]
@@ -86,6 +90,7 @@ fn role(name: &str, arguments: &[String]) -> Option<Result<(), String>> {
         subscriber::ROLE => Some(subscriber::run(arguments)),
         floor::PING => Some(floor::ping(arguments)),
         floor::ECHO => Some(floor::echo(arguments)),
+        faulty::ROLE => Some(faulty::run(arguments)),
         disturb::HOG => Some(disturb::hog()),
         disturb::MEMORY => Some(disturb::take_memory(arguments)),
         _ => None,
@@ -146,7 +151,7 @@ fn suite(arguments: &Arguments) -> Result<bool, String> {
     }
     let profile = arguments
         .profile
-        .ok_or("--profile ci|rig is needed; --help has examples")?;
+        .ok_or("--profile ci|rig|soak is needed; --help has examples")?;
     let strict = strictness(profile);
     let without_fifo = fifo_is_permitted().err();
     let machine = Machine::here(without_fifo.is_none());
@@ -202,7 +207,7 @@ fn strictness(profile: Profile) -> Strictness {
         told_only: match profile {
             Profile::Ci => Some("profile ci: too short, and the machine is not quiet".into()),
             _ if cfg!(debug_assertions) => Some("not an optimised build".into()),
-            Profile::Rig => None,
+            Profile::Rig | Profile::Soak => None,
         },
     }
 }
@@ -217,12 +222,26 @@ fn run(
     let (floor_s, seconds, warm_up_s, memory_mib) = match profile {
         Profile::Ci => (3.0, 3.5, 1.0, 1_024),
         Profile::Rig => (20.0, 25.0, 2.0, 32_768),
+        Profile::Soak => (20.0, 3_600.0, 5.0, 0),
     };
+    let recording = match profile {
+        Profile::Soak => Some(Looped::neuropixels()?),
+        _ => None,
+    };
+    let soak = recording.as_ref().map(|recording| {
+        [scenario::soak(
+            recording.units,
+            recording.rate_hz(),
+            without_fifo.is_none(),
+        )]
+    });
+    let scenarios = soak.as_ref().map_or(scenarios, |soak| &soak[..]);
     let plan = Plan {
         seconds: arguments.seconds.unwrap_or(seconds),
         warm_up_s,
         memory_mib,
         seed: arguments.seed,
+        recording,
     };
     let begun = Instant::now();
     let progress = |what: &str| eprintln!("{:6.1} s  {what}", begun.elapsed().as_secs_f64());
@@ -264,7 +283,7 @@ fn run(
                     progress(&format!("    {name:<9} {}", stage.line()));
                 }
                 one.notes.iter().for_each(|note| progress(&format!("  {note}")));
-                gates.extend(gates::of(&one, against, &strict));
+                gates.extend(gates::of_scenario(&one, against, &strict));
                 measured.push(one);
             }
             Err(why) => gates.push(Gate::broken(scenario.name, &why)),

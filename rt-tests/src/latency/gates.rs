@@ -5,14 +5,18 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::floor::Floor;
-use super::measure::Measured;
+use super::measure::{Compared, Measured};
 
 /// Median of the pipeline without the network's own time, µs.
 pub const PIPELINE_P50_US: f64 = 100.0;
 /// 99.9th percentile of it, in 99.9th percentiles of the floor.
 pub const FLOOR_RATIO: f64 = 4.0;
-/// The publisher's 99.9th percentile with frozen subscribers, in that without.
-pub const FROZEN_RATIO: f64 = 1.1;
+/// Two 99.9th percentiles that are to be alike: the second, in the first.
+pub const ALIKE: f64 = 1.1;
+/// Memory that a run may take on after its first tenth, KiB: the allocator's own.
+pub const GROWTH_KIB: u64 = 512;
+/// Looks at the memory that say whether it grows.
+const LOOKS: usize = 20;
 
 /// Of what kind a gate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +138,7 @@ impl Gate {
 }
 
 /// The gates of a scenario that was run, against the floor of its kind of threads.
-pub fn of(measured: &Measured, floor: &Floor, strict: &Strictness) -> Vec<Gate> {
+pub fn of_scenario(measured: &Measured, floor: &Floor, strict: &Strictness) -> Vec<Gate> {
     let name = &measured.name;
     let problems = &measured.ledger.problems;
     let mut gates = vec![Gate {
@@ -188,19 +192,46 @@ pub fn of(measured: &Measured, floor: &Floor, strict: &Strictness) -> Vec<Gate> 
             strict,
         ));
     }
-    if let Some((before, frozen)) = &measured.publisher_halves {
-        gates.push(Gate::at_most(
-            name,
-            Kind::Ratio,
-            format!(
-                "the publisher's p99.9 with frozen subscribers ({:.0} µs) within {FROZEN_RATIO} times that without ({:.0} µs)",
-                frozen.p999_us, before.p999_us
+    for compared in &measured.compared {
+        let Compared { what, before, after } = compared;
+        let asked = format!(
+            "{what} p99.9 ({:.0} µs) within {ALIKE} times what it was ({:.0} µs)",
+            after.p999_us, before.p999_us
+        );
+        gates.push(match before.count.min(after.count) {
+            0 => Gate::broken(name, &format!("too few predictions to compare {what}")),
+            _ => Gate::at_most(
+                name,
+                Kind::Ratio,
+                asked,
+                (after.p999_us / before.p999_us, ALIKE),
+                strict,
             ),
-            (frozen.p999_us / before.p999_us, FROZEN_RATIO),
-            strict,
-        ));
+        });
+    }
+    if let Some(memory) = &measured.memory {
+        gates.push(memory_gate(name, memory));
     }
     gates
+}
+
+/// Whether memory has grown: the most of the last tenth against the most until the second tenth ended. `memory` is KiB, look by look.
+fn memory_gate(name: &str, memory: &[u64]) -> Gate {
+    let asked = format!("memory of the runtime grows by {GROWTH_KIB} KiB at most");
+    let tenth = memory.len() / 10;
+    let most = |looks: &[u64]| looks.iter().copied().max().unwrap_or(0);
+    if memory.len() < LOOKS {
+        return Gate::not_measured(name, Kind::Absolute, &asked, "too short");
+    }
+    let (before, after) = (most(&memory[..2 * tenth]), most(&memory[memory.len() - tenth..]));
+    let holds = after <= before + GROWTH_KIB;
+    Gate {
+        scenario: name.into(),
+        kind: Kind::Absolute,
+        asked,
+        found: format!("{before} KiB, then {after} KiB"),
+        verdict: if holds { Verdict::Passed } else { Verdict::Failed },
+    }
 }
 
 /// Whether none has failed.
@@ -210,6 +241,8 @@ pub fn all_passed(gates: &[Gate]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::quantiles::Quantiles;
+    use super::super::report::tests::report;
     use super::*;
 
     fn gate(figure: f64, told_only: Option<&str>) -> Verdict {
@@ -245,6 +278,57 @@ mod tests {
         let gate = Gate::not_measured("hogs-fifo", Kind::Ratio, "p99.9", "SCHED_FIFO is not permitted");
         assert!(gate.to_string().starts_with("not measured"), "{gate}");
         assert!(gate.to_string().contains("not permitted"), "{gate}");
+    }
+
+    #[test]
+    fn memory_that_grows_is_found_and_memory_that_settles_is_not() {
+        let grown: Vec<u64> = (0..100).map(|look| 10_000 + 20 * look).collect();
+        assert_eq!(memory_gate("soak", &grown).verdict, Verdict::Failed);
+        let settled: Vec<u64> = (0..100).map(|look: u64| 10_000 + 300 * look.min(10)).collect();
+        assert_eq!(memory_gate("soak", &settled).verdict, Verdict::Passed);
+        assert!(matches!(
+            memory_gate("soak", &settled[..10]).verdict,
+            Verdict::NotMeasured(_)
+        ));
+    }
+
+    #[test]
+    fn a_tail_that_has_grown_by_more_than_a_tenth_fails() {
+        let of = |us: i64| Quantiles::of(&(0..100).map(|id| (id, us * 1_000)).collect::<Vec<_>>());
+        let verdict = |after: Quantiles| {
+            let mut measured = report().scenarios.remove(0);
+            measured.compared = vec![Compared {
+                what: "the publisher's".into(),
+                before: of(100),
+                after,
+            }];
+            let strict = Strictness { told_only: None };
+            let floor = report().floors.other;
+            of_scenario(&measured, &floor, &strict).pop().map(|gate| gate.verdict)
+        };
+        assert_eq!(verdict(of(108)), Some(Verdict::Passed));
+        assert_eq!(verdict(of(112)), Some(Verdict::Failed));
+        assert_eq!(verdict(of(0)), Some(Verdict::Passed));
+        assert_eq!(verdict(Quantiles::of(&[])), Some(Verdict::Failed));
+    }
+
+    #[test]
+    fn a_pipeline_that_is_slow_against_its_floor_fails_and_a_ledger_that_does_not_balance() {
+        let floor = report().floors.other;
+        let failed = |change: fn(&mut Measured)| -> Vec<String> {
+            let mut measured = report().scenarios.remove(0);
+            change(&mut measured);
+            let gates = of_scenario(&measured, &floor, &Strictness { told_only: None });
+            let failed = gates.into_iter().filter(|gate| gate.verdict == Verdict::Failed);
+            failed.map(|gate| gate.asked).collect()
+        };
+        // The report's median is 110 µs.
+        assert_eq!(failed(|_| ()), ["p50 of at most 100 µs"]);
+        assert_eq!(failed(|measured| measured.stages.total.p50_us = 99.0), [""; 0]);
+        let slow = failed(|measured| measured.stages.total.p999_us *= 5.0);
+        assert!(slow[0].starts_with("p99.9 within 4"), "{slow:?}");
+        let unbalanced = failed(|measured| measured.ledger.problems.push("a gap".into()));
+        assert!(unbalanced[0].starts_with("every bin once"), "{unbalanced:?}");
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Sender {
         self.builder.begin(tick);
         for _ in 0..packet.spikes {
             let record = SpikeRecord {
-                channel: self.next_unit as u16,
+                channel: packet.unit.unwrap_or(self.next_unit) as u16,
                 unit: 1,
                 ..SpikeRecord::default()
             };

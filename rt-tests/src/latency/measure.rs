@@ -1,31 +1,32 @@
 //! Runs a scenario: the runtime, its subscribers and a device, each for itself, and what goes on beside them.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use neurohorizon::control::{Client, Request};
 use neurohorizon::pipeline::clock::monotonic_ns;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::child::Kept;
 use super::disturb;
+use super::expected;
+use super::faulty::{self, Broken};
 use super::ledger::{offset_ns, Counted, Ledger, Sent, Terms};
 use super::load::Sender;
+use super::looped::Looped;
+use super::quantiles::Quantiles;
 use super::record::Received;
 use super::runtime::{Runtime, Setup};
 use super::scenario::{Event, Model, Scenario};
-use super::schedule::{merged, Background, Closing, Rate};
+use super::schedule::{merged, Background, Closing, Packet, Rate};
 use super::stages::{Answer, Stages};
 use super::subscriber::Subscriber;
 use super::wake::this_thread_first;
 
-/// Bin width of the mean-rate model, ms: short, so that there are many.
-const BIN_MS: f64 = 5.0;
 /// Its history, ms.
 const HISTORY_MS: f64 = 100.0;
-/// Bin width of the network, ms.
-const NETWORK_BIN_MS: f64 = 20.0;
 /// How much later than the quickest spikes others may come, ms.
 const LATENESS_MS: f64 = 2.0;
 /// Rate of the background while the suite finds out where bins end, spikes/s.
@@ -38,11 +39,19 @@ const AFTER: Duration = Duration::from_millis(200);
 const AWAY_NS: i64 = 1_000_000_000;
 /// How far a clock jumps, ns.
 const JUMP_NS: i64 = 3_600_000_000_000;
+/// How long a run may take to take up another model.
+const SWAP: Duration = Duration::from_secs(20);
 /// Bytes of a recording on a full disk.
 const DISK_BYTES: u64 = 256 << 10;
 
+/// Least time between two looks at the runtime's memory, and how many there are in a scenario.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 240;
+/// What is compared of a soak: its first and last ten minutes, or a sixth.
+const COMPARED_S: f64 = 600.0;
+
 /// How scenarios are run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Seconds that are measured.
     pub seconds: f64,
@@ -52,6 +61,8 @@ pub struct Plan {
     pub memory_mib: u64,
     /// Seed of the spikes.
     pub seed: u64,
+    /// A recording in place of spikes at random times; a soak.
+    pub recording: Option<Looped>,
 }
 
 /// What came of a scenario.
@@ -67,8 +78,10 @@ pub struct Measured {
     pub gated: bool,
     /// Times.
     pub stages: Stages,
-    /// From a decode's end to the subscriber in the first and in the second half, for a scenario whose halves differ.
-    pub publisher_halves: Option<(super::quantiles::Quantiles, super::quantiles::Quantiles)>,
+    /// What is to be alike at two times.
+    pub compared: Vec<Compared>,
+    /// Resident memory of the runtime, KiB, look by look, for a soak.
+    pub memory: Option<Vec<u64>>,
     /// Predictions whose bin a look at the clock had closed before the packet came that was to close it.
     pub closed_before: u64,
     /// The books.
@@ -77,35 +90,66 @@ pub struct Measured {
     pub notes: Vec<String>,
 }
 
+/// A distribution before and after something.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Compared {
+    /// Whose.
+    pub what: String,
+    /// Before.
+    pub before: Quantiles,
+    /// After.
+    pub after: Quantiles,
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// What did not work, in words: there is nothing to gate then.
 pub fn measure(scenario: &Scenario, plan: &Plan, folder: &Path) -> Result<Measured, String> {
-    let bin_ms = match scenario.model {
-        Model::MeanRate => BIN_MS,
-        Model::Network => NETWORK_BIN_MS,
-    };
-    let ids = match scenario.model {
-        Model::MeanRate => Vec::new(),
-        Model::Network => (0..scenario.units).map(|unit| format!("unit{unit:04}")).collect(),
-    };
+    let is_network = scenario.model == Model::Network;
+    let ids = |units| (0..units).map(|unit| format!("unit{unit:04}")).collect();
     let setup = Setup {
         units: scenario.units,
-        ids,
+        ids: if is_network { ids(scenario.units) } else { Vec::new() },
         unit_rate_hz: scenario.rate.hz / f64::from(scenario.units),
-        bin_ms,
+        bin_ms: scenario.bin_ms,
         history_ms: HISTORY_MS,
-        checkpoint: (scenario.model == Model::Network).then(|| crate::root().join("configs/demo.safetensors")),
-        deadline_ms: bin_ms,
+        checkpoint: is_network.then(|| crate::root().join("configs/demo.safetensors")),
+        deadline_ms: scenario.bin_ms,
         lateness_ms: LATENESS_MS,
         fifo: scenario.fifo,
         record: (scenario.event == Event::DiskFull).then(|| (folder.join("full.nhr"), DISK_BYTES)),
-        control: false,
+        control: scenario.event == Event::ModelSwap,
     };
     let beside = beside(scenario.event, plan)?;
-    let runtime = Runtime::start(&setup, folder)?;
-    run(scenario, plan, setup, runtime, beside)
+    let runtime = match scenario.model {
+        Model::MeanRate | Model::Network => Runtime::start(&setup, folder)?,
+        Model::GpuHangs => faulty::start(Broken::GpuHangs, LATENESS_MS)?,
+        Model::NanWeights => {
+            refuses(&setup, &faulty::poisoned_file(folder)?, folder)?;
+            faulty::start(Broken::NanWeights, LATENESS_MS)?
+        }
+    };
+    let other_model = match scenario.event {
+        Event::ModelSwap => Some(faulty::another_model(folder)?),
+        _ => None,
+    };
+    run(scenario, plan, runtime, (beside, other_model))
+}
+
+/// That the runtime does not begin with this checkpoint, and says why.
+fn refuses(setup: &Setup, checkpoint: &Path, folder: &Path) -> Result<(), String> {
+    let setup = Setup {
+        checkpoint: Some(checkpoint.into()),
+        ..setup.clone()
+    };
+    match Runtime::start(&setup, folder)?.ended() {
+        Ok(errors) if errors.contains("finite") || errors.contains("NaN") => Ok(()),
+        Ok(errors) => Err(format!(
+            "weights that are not numbers are refused for another reason: {errors}"
+        )),
+        Err(why) => Err(format!("weights that are not numbers are not refused: {why}")),
+    }
 }
 
 /// What goes on beside a run, from before its start.
@@ -196,7 +240,11 @@ fn send(
     let closing = closing(&received, bin_ns, from_ns).ok_or("no prediction while the device warmed up")?;
     let (first_ns, length_ns) = (closing.next_ns, (plan.seconds * 1e9) as i64);
     let (mut away, mut jumps) = (false, 0);
-    let packets = merged(Background::new(scenario.rate, from_ns, plan.seed + 1), Some(closing));
+    let background: Box<dyn Iterator<Item = Packet>> = match &plan.recording {
+        Some(recording) => Box::new(recording.packets(from_ns)),
+        None => Box::new(Background::new(scenario.rate, from_ns, plan.seed + 1)),
+    };
+    let packets = merged(background, closing);
     for packet in packets.take_while(|packet| packet.at_ns < from_ns + length_ns) {
         let was_away = std::mem::replace(&mut away, is_away(scenario.event, packet.at_ns, from_ns, length_ns));
         if away {
@@ -220,47 +268,67 @@ fn send(
     })
 }
 
-/// What happens to others while the device sends.
-fn happen(event: Event, others: &mut [Subscriber], half: Duration) {
-    std::thread::sleep(half);
-    match event {
-        Event::FrozenSubscribers => others.iter().for_each(|one| one.process.signal(Signal::STOP)),
-        Event::GoneSubscriber => others.iter_mut().for_each(|one| one.process.kill()),
+/// What happens to others in the middle.
+fn happen(event: Event, others: &mut [Subscriber], runtime: &Runtime, model: Option<&Path>) -> Result<(), String> {
+    match (event, model, &runtime.control) {
+        (Event::FrozenSubscribers, ..) => others.iter().for_each(|one| one.process.signal(Signal::STOP)),
+        (Event::GoneSubscriber, ..) => others.iter_mut().for_each(|one| one.process.kill()),
+        (Event::ModelSwap, Some(model), Some(endpoint)) => {
+            let client = Client::connect(endpoint, SWAP, |_| Ok(())).map_err(|error| error.to_string())?;
+            let swap = Request::Swap {
+                checkpoint: model.into(),
+                session: None,
+            };
+            client.ask(&swap).map_err(|error| error.to_string())?;
+        }
         _ => {}
     }
+    Ok(())
 }
 
 fn run(
     scenario: &Scenario,
     plan: &Plan,
-    setup: Setup,
     mut runtime: Runtime,
-    beside: Vec<Kept>,
+    (beside, other_model): (Vec<Kept>, Option<PathBuf>),
 ) -> Result<Measured, String> {
-    let bin_ns = (setup.bin_ms * 1e6) as i64;
+    let bin_ns = (scenario.bin_ms * 1e6) as i64;
     let subscriber = Subscriber::start(&runtime.endpoint, scenario.fifo, false)?;
     let mut others = others(scenario.event, &runtime.endpoint)?;
     wait_for_the_first(&subscriber, &mut runtime)?;
     let mut sender = Sender::new(runtime.device, scenario.units).map_err(|error| error.to_string())?;
+    let seconds = plan.warm_up_s + plan.seconds;
     let half = Duration::from_secs_f64(plan.warm_up_s + plan.seconds / 2.0);
+    let look = LOOK.max(Duration::from_secs_f64(seconds) / LOOKS);
+    let mut memory = Vec::new();
     let sending = std::thread::scope(|scope| {
         let sending = scope.spawn(|| send(scenario, plan, &mut sender, bin_ns, || subscriber.so_far()));
-        happen(scenario.event, &mut others, half);
-        sending.join().map_err(|_| "the sender panicked".to_string())?
+        let (begun, mut happened) = (Instant::now(), Ok(false));
+        while !sending.is_finished() {
+            std::thread::sleep(look.min(half.saturating_sub(begun.elapsed()).max(LOOK / 10)));
+            memory.extend(runtime.process.status("VmRSS"));
+            if happened == Ok(false) && begun.elapsed() >= half {
+                happened = happen(scenario.event, &mut others, &runtime, other_model.as_deref()).map(|()| true);
+            }
+        }
+        let sent = sending.join().map_err(|_| "the sender panicked".to_string())?;
+        happened.and(sent)
     })?;
     std::thread::sleep(AFTER);
     drop(beside);
-    let resident_kib = runtime.process.status("VmRSS");
     let summary = runtime.finish()?;
     let received = subscriber.finish()?;
     drop(others);
     let terms = Terms {
         bin_ns,
-        deadline_ns: (setup.deadline_ms * 1e6) as i64,
+        deadline_ns: bin_ns,
     };
-    let ledger = Ledger::of(&received, sending.sent, Counted::read(&summary)?, terms);
+    let mut ledger = Ledger::of(&received, sending.sent, Counted::read(&summary)?, terms);
+    let missing = expected::missing(scenario.event, scenario.model, &summary, &ledger);
+    ledger.problems.extend(missing);
     let mut measured = sum_up(scenario, plan, &received, &sending, ledger, bin_ns);
-    tell(&summary, resident_kib, &mut measured);
+    tell(&summary, memory.last().copied(), &mut measured);
+    measured.memory = plan.recording.is_some().then_some(memory);
     Ok(measured)
 }
 
@@ -290,6 +358,34 @@ fn answers(received: &[Received], sending: &Sending, bin_ns: i64) -> Vec<Answer>
         .collect()
 }
 
+/// What is to be alike before and after: the publisher with and without frozen subscribers, and a soak at its two ends.
+fn compared(scenario: &Scenario, plan: &Plan, answers: &[Answer], from_ns: i64) -> Vec<Compared> {
+    let (what, part_s, of): (_, _, fn(&Stages) -> &Quantiles) = match (scenario.event, &plan.recording) {
+        (Event::FrozenSubscribers, _) => ("the publisher's", plan.seconds / 2.0, |stages| &stages.publisher),
+        (_, Some(_)) => {
+            let part_s = COMPARED_S.min(plan.seconds / 6.0);
+            ("from spike to prediction,", part_s, |stages| &stages.total)
+        }
+        _ => return Vec::new(),
+    };
+    let part_ns = (part_s * 1e9) as i64;
+    let end_ns = from_ns + (plan.seconds * 1e9) as i64;
+    let within = |begin_ns: i64| -> Quantiles {
+        let range = begin_ns..begin_ns + part_ns;
+        let part: Vec<Answer> = answers
+            .iter()
+            .filter(|one| range.contains(&one.intended_ns))
+            .copied()
+            .collect();
+        of(&Stages::of(&part)).clone()
+    };
+    vec![Compared {
+        what: what.into(),
+        before: within(from_ns),
+        after: within(end_ns - part_ns),
+    }]
+}
+
 fn sum_up(
     scenario: &Scenario,
     plan: &Plan,
@@ -299,18 +395,15 @@ fn sum_up(
     bin_ns: i64,
 ) -> Measured {
     let answers = answers(received, sending, bin_ns);
-    let half_ns = sending.from_ns + (plan.seconds * 0.5e9) as i64;
-    let halves = (scenario.event == Event::FrozenSubscribers).then(|| {
-        let (first, second): (Vec<Answer>, Vec<Answer>) = answers.iter().partition(|one| one.intended_ns < half_ns);
-        (Stages::of(&first).publisher, Stages::of(&second).publisher)
-    });
+    let compared = compared(scenario, plan, &answers, sending.from_ns);
     Measured {
         name: scenario.name.into(),
         about: scenario.about.into(),
         fifo: scenario.fifo,
         gated: scenario.gated,
         stages: Stages::of(&answers),
-        publisher_halves: halves,
+        compared,
+        memory: None,
         closed_before: answers
             .iter()
             .filter(|one| one.received.header.ingest_ns < one.intended_ns)

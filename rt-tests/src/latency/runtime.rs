@@ -44,11 +44,21 @@ pub struct Setup {
     pub control: bool,
 }
 
+/// What tells a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// SIGINT.
+    BySignal,
+    /// The end of its input.
+    ByInput,
+}
+
 /// A run.
 pub struct Runtime {
     /// The process.
     pub process: Kept,
     output: Option<JoinHandle<String>>,
+    by_signal: bool,
     /// Where the bridge listens.
     pub device: SocketAddr,
     /// Where predictions are published.
@@ -57,7 +67,8 @@ pub struct Runtime {
     pub control: Option<String>,
 }
 
-fn free_udp() -> std::io::Result<SocketAddr> {
+/// A free port of this machine: bound, looked at, and let go.
+pub(super) fn free_udp() -> std::io::Result<SocketAddr> {
     UdpSocket::bind("127.0.0.1:0")?.local_addr()
 }
 
@@ -131,7 +142,7 @@ impl Runtime {
         if let Some((record, bytes)) = &setup.record {
             command.arg("--record").arg(record).env(FILE_LIMIT, bytes.to_string());
         }
-        Self::of(&mut command, device, endpoint, control)
+        Self::of(&mut command, device, endpoint, control, Ends::BySignal)
     }
 
     /// A run that this command starts.
@@ -143,16 +154,30 @@ impl Runtime {
         device: SocketAddr,
         endpoint: String,
         control: Option<String>,
+        ends: Ends,
     ) -> Result<Self, String> {
         let mut process = Kept::spawn(command).map_err(|error| format!("the runtime cannot be started: {error}"))?;
         let output = process.child().stdout.take().map(read_all);
         Ok(Self {
             process,
             output,
+            by_signal: ends == Ends::BySignal,
             device,
             endpoint,
             control,
         })
+    }
+
+    /// What a run says that ends by itself, because it cannot begin.
+    ///
+    /// # Errors
+    /// Where it does not end, or ends well.
+    pub fn ended(mut self) -> Result<String, String> {
+        match self.process.wait(PATIENCE) {
+            Some(status) if !status.success() => Ok(self.process.errors()),
+            Some(_) => Err("the run ended well".into()),
+            None => Err("the run goes on".into()),
+        }
     }
 
     /// Tells it to end, and returns its summary.
@@ -160,7 +185,11 @@ impl Runtime {
     /// # Errors
     /// Where it does not end, or says something else.
     pub fn finish(mut self) -> Result<Value, String> {
-        self.process.signal(Signal::INT);
+        // The real runtime ends by the signal, one with a fault by the end of its input.
+        if self.by_signal {
+            self.process.signal(Signal::INT);
+        }
+        drop(self.process.child().stdin.take());
         let status = self.process.wait(PATIENCE);
         let text = self
             .output

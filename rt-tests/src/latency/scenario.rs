@@ -1,6 +1,10 @@
 //! What the suite puts a run through.
 
+use super::faulty;
 use super::schedule::Rate;
+
+/// Bins of the network of the demonstration, ms.
+const NETWORK_BIN_MS: f64 = 20.0;
 
 /// What predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +13,10 @@ pub enum Model {
     MeanRate,
     /// The network that travels with the program.
     Network,
+    /// A network on a GPU, which the emulator plays, that hangs after a while.
+    GpuHangs,
+    /// A network whose weights are not numbers.
+    NanWeights,
 }
 
 /// What goes on beside the run, or happens to it.
@@ -34,6 +42,8 @@ pub enum Event {
     SourceKilled,
     /// The device's clock jumps by an hour, and back.
     ClockJumps,
+    /// Another model takes the network's place in the middle.
+    ModelSwap,
 }
 
 /// A scenario.
@@ -55,6 +65,8 @@ pub struct Scenario {
     pub event: Event,
     /// Whether its latency is that of the pipeline by itself, which gates speak of.
     pub gated: bool,
+    /// Bin width, ms: short, so that there are many; a network has its own.
+    pub bin_ms: f64,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -69,7 +81,29 @@ const PLAIN: Scenario = Scenario {
     fifo: false,
     event: Event::None,
     gated: false,
+    bin_ms: 5.0,
 };
+
+/// What a small network's window takes.
+const SLOW: Rate = Rate {
+    hz: 100.0,
+    bursts: false,
+};
+
+/// The soak: hours of a real recording.
+pub fn soak(units: u32, hz: f64, fifo: bool) -> Scenario {
+    Scenario {
+        name: "soak",
+        about: "the neuropixels recording in a loop",
+        model: Model::MeanRate,
+        units,
+        rate: Rate { hz, bursts: false },
+        fifo,
+        event: Event::None,
+        gated: true,
+        bin_ms: 20.0,
+    }
+}
 
 /// All of them, in the order in which they are run.
 pub fn all() -> Vec<Scenario> {
@@ -158,7 +192,34 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             model: Model::Network,
+            bin_ms: NETWORK_BIN_MS,
             ..scenario("network", "the network of the demonstration predicts")
+        },
+        Scenario {
+            model: Model::Network,
+            bin_ms: NETWORK_BIN_MS,
+            event: Event::ModelSwap,
+            ..scenario("model-swap", "another network takes its place in the middle")
+        },
+        Scenario {
+            model: Model::GpuHangs,
+            units: faulty::UNITS,
+            bin_ms: faulty::BIN_MS,
+            rate: SLOW,
+            ..scenario(
+                "gpu-hang",
+                "the GPU, which the emulator plays, hangs after 40 predictions",
+            )
+        },
+        Scenario {
+            model: Model::NanWeights,
+            units: faulty::UNITS,
+            bin_ms: faulty::BIN_MS,
+            rate: SLOW,
+            ..scenario(
+                "nan-weights",
+                "a network's weights are not numbers; a file of them is refused",
+            )
         },
     ]
 }

@@ -22,6 +22,8 @@ pub struct Packet {
     pub at_ns: i64,
     /// Spikes.
     pub spikes: u32,
+    /// The unit of all of them; each in its turn where there is none.
+    pub unit: Option<u32>,
     /// Whether it is the first of a bin: what closes the bin before it.
     pub closing: bool,
 }
@@ -73,6 +75,7 @@ impl Iterator for Background {
         Some(Packet {
             at_ns: self.begin_ns + self.now_ns as i64,
             spikes: (mean as u32 + u32::from(fraction)).clamp(1, MOST_SPIKES),
+            unit: None,
             closing: false,
         })
     }
@@ -95,15 +98,15 @@ impl Iterator for Closing {
         Some(Packet {
             at_ns,
             spikes: 1,
+            unit: None,
             closing: true,
         })
     }
 }
 
 /// Both, in order of time.
-pub fn merged(background: Background, closing: Option<Closing>) -> impl Iterator<Item = Packet> {
-    let mut background = background.peekable();
-    let mut closing = closing.into_iter().flatten().peekable();
+pub fn merged(background: impl Iterator<Item = Packet>, closing: Closing) -> impl Iterator<Item = Packet> {
+    let (mut background, mut closing) = (background.peekable(), closing.peekable());
     std::iter::from_fn(move || match (background.peek(), closing.peek()) {
         (Some(one), Some(other)) if other.at_ns < one.at_ns => closing.next(),
         _ => background.next(),
@@ -170,7 +173,7 @@ mod tests {
             next_ns: S,
             bin_ns: 5_000_000,
         };
-        let all: Vec<Packet> = merged(Background::new(rate, 0, 3), Some(closing))
+        let all: Vec<Packet> = merged(Background::new(rate, 0, 3), closing)
             .take_while(|packet| packet.at_ns < 2 * S)
             .collect();
         assert!(all.windows(2).all(|pair| pair[0].at_ns <= pair[1].at_ns));
