@@ -3,6 +3,7 @@
 pub mod breaking;
 pub mod counting;
 pub mod idle;
+pub mod latency;
 pub mod mean_rates;
 pub mod pickler;
 #[cfg(target_os = "linux")]
