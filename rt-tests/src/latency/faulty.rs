@@ -29,7 +29,7 @@ pub const UNITS: u32 = 4;
 /// Its bins, ms.
 pub const BIN_MS: f64 = 20.0;
 /// Predictions before the device hangs, after the warm-up's two.
-const GOOD: usize = 2 + 40;
+const GOOD: usize = 2 + 10;
 /// How long the device's answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Spikes of a window.

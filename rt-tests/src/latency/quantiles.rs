@@ -71,7 +71,11 @@ impl Quantiles {
         sorted.sort_by_key(|extreme| (extreme.ns, extreme.id));
         // From none to as many nines as there are times for.
         let nines = (times.len().max(1) as f64).log10();
-        let shares = (0..=CURVE).map(|step| 1.0 - 10f64.powf(-nines * step as f64 / CURVE as f64));
+        let shares = (0..=CURVE).map(|step| {
+            let share = 1.0 - 10f64.powf(-nines * step as f64 / CURVE as f64);
+            // Digits enough, and few enough to be read back as they are.
+            (share * 1e9).round() / 1e9
+        });
         Self {
             count: histogram.len(),
             min_us: if times.is_empty() {
@@ -79,7 +83,7 @@ impl Quantiles {
             } else {
                 histogram.min() as f64 / 1e3
             },
-            mean_us: histogram.mean() / 1e3,
+            mean_us: histogram.mean().round() / 1e3,
             p50_us: us(0.5),
             p90_us: us(0.9),
             p99_us: us(0.99),

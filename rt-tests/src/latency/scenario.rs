@@ -208,7 +208,7 @@ pub fn all() -> Vec<Scenario> {
             rate: SLOW,
             ..scenario(
                 "gpu-hang",
-                "the GPU, which the emulator plays, hangs after 40 predictions",
+                "the GPU, which the emulator plays, hangs after ten predictions",
             )
         },
         Scenario {
