@@ -1,13 +1,18 @@
 //! Helpers shared by the tests of this crate: where the data lies, and what happens when it does not.
 
 pub mod breaking;
+pub mod counting;
 pub mod idle;
 pub mod latency;
 pub mod mean_rates;
 pub mod pickler;
+#[cfg(target_os = "linux")]
+pub mod probe;
 pub mod proxy;
 pub mod recorded;
 pub mod subscriber;
+#[cfg(target_os = "linux")]
+pub mod system_calls;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};

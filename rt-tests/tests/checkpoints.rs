@@ -1,9 +1,11 @@
 //! Reading checkpoints: the real ones, and wrong ones of every kind. Each wrong one gets one sentence, never a panic.
 
 use neurohorizon::model::checkpoint::{layout, Checkpoint, Stored};
-use neurohorizon::model::config::{Decoder, Feedback, ModelConfig};
+use neurohorizon::model::config::{Decoder, Feedback, IdentityScheme, ModelConfig};
+use neurohorizon::model::identity::unidentified;
 use neurohorizon::model::UnitMatch;
 use rt_tests::pickler::{archive, Pickler};
+use rt_tests::tiny::identity;
 
 fn small() -> Vec<u8> {
     std::fs::read(rt_tests::golden().join("parallel_tiny.ckpt")).expect("it travels with the repository")
@@ -41,7 +43,17 @@ fn other_units_by_the_same_names_are_refused() {
     matched.check_rates(&checkpoint, &later).unwrap();
     let others: Vec<f64> = (0..40).map(|unit| trained[(unit * 7 + 3) % 40]).collect();
     let error = matched.check_rates(&checkpoint, &others).unwrap_err();
-    assert!(error.to_string().contains("these are other units"), "{error}");
+    assert!(error.to_string().contains("these are likely other units"), "{error}");
+    // Identities that were computed for these very units are of them, whatever a short reference's rates were.
+    let identity = Some(identity(IdentityScheme::Binned));
+    let encoder = Checkpoint::random(&ModelConfig { identity, ..config }, 40, 1);
+    let rates: Vec<f32> = trained.iter().map(|&rate| rate as f32).collect();
+    let computed = unidentified(&encoder, "new", &ids, &rates).unwrap();
+    let kept = Checkpoint::from_bytes("kept", &computed.to_safetensors(Stored::F32).unwrap()).unwrap();
+    for checkpoint in [computed, kept] {
+        let matched = UnitMatch::new(&checkpoint, &ids, None).unwrap();
+        matched.check_rates(&checkpoint, &others).unwrap();
+    }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! The decode thread allocates nothing between its first and its last prediction, nor does a source of a device.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,41 +28,10 @@ use neurohorizon::pipeline::{
     Attached, BinSpikes, NullModel, OutputSpec, PredictError, Predictor, PublishConfig, Run, RunConfig,
 };
 use rt_tests::breaking::Fault;
+use rt_tests::counting::{self, Counting};
 use rt_tests::idle::IdleDevice;
 
 const MS: i64 = 1_000_000;
-
-/// The system's allocator, with a count of each thread's calls.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more, and is not looked at.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the thread, without
-// allocation or destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is the one that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -113,7 +80,7 @@ impl Predictor for Watch {
     fn predict(&mut self, _times_s: &[f64], _units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
         // 50 steps of 10 ms, 5 of 100 ms.
         assert_eq!(self.shown, 55);
-        let now = CALLS.with(Cell::get);
+        let now = counting::calls();
         let first = *self.first.get_or_insert(now);
         self.since_first.store(now - first, Relaxed);
         self.calls += 1;
@@ -271,9 +238,9 @@ fn allocations(pace: Pace, seconds: i64, record_bytes: Option<usize>) -> (u64, u
 #[test]
 fn the_decode_thread_does_not_allocate() {
     // The counter counts.
-    let before = CALLS.with(Cell::get);
+    let before = counting::calls();
     drop(std::hint::black_box(vec![0u8; 100]));
-    assert_eq!(CALLS.with(Cell::get), before + 2);
+    assert_eq!(counting::calls(), before + 2);
     for record_bytes in [None, Some(1 << 22), Some(SMALL_RING)] {
         if record_bytes != Some(SMALL_RING) {
             assert_eq!(allocations(Pace::AsFast, 60, record_bytes), (0, 2_976));
@@ -366,7 +333,7 @@ fn while_predicting(network: &mut NetworkPredictor, spikes: &[usize]) -> u64 {
     let times: Vec<f64> = (0..3_000).map(|spike| f64::from(spike) * 0.5 / 3_000.0).collect();
     let spiking: Vec<u32> = (0..3_000).map(|spike| spike % units as u32).collect();
     let counts = [3u32; 64];
-    let before = CALLS.with(Cell::get);
+    let before = counting::calls();
     for &spikes in spikes {
         let bin = BinSpikes {
             end_ns: 0,
@@ -380,7 +347,7 @@ fn while_predicting(network: &mut NetworkPredictor, spikes: &[usize]) -> u64 {
             .unwrap();
         (0..outputs.len()).for_each(|index| network.output(index, &mut outputs[index]).unwrap());
     }
-    CALLS.with(Cell::get) - before
+    counting::calls() - before
 }
 
 /// The network itself: from its first window on, whatever number of spikes follows, on the calling thread of the pool.
@@ -436,14 +403,14 @@ fn identities_are_taken_in_without_allocating() {
     for bin in 1..=60 {
         let end_ns = 20_000_000 * bin;
         let times_ns = [end_ns - 5_000_000; UNITS];
-        let before = CALLS.with(Cell::get);
+        let before = counting::calls();
         predictor.bin_closed(&BinSpikes {
             end_ns,
             counts: &counts,
             times_ns: &times_ns,
             units: &units,
         });
-        calls += CALLS.with(Cell::get) - before;
+        calls += counting::calls() - before;
         if !predictor.calibrating() {
             ready_at.get_or_insert(bin);
         }
@@ -512,14 +479,14 @@ impl EventSink for Counted {
 /// Polls until `spikes` have come, and says how often that allocated.
 fn while_taking(source: &mut dyn Source, spikes: u64) -> u64 {
     let mut sink = Counted::default();
-    let before = CALLS.with(Cell::get);
+    let before = counting::calls();
     let mut now = 0;
     while sink.0 < spikes {
         now += MS;
         source.poll(now, &mut sink).unwrap();
         assert!(now < 60_000 * MS, "{} of {spikes} spikes have come", sink.0);
     }
-    CALLS.with(Cell::get) - before
+    counting::calls() - before
 }
 
 /// From the socket to the ring: connecting, reading, skipping what is broken, placing and counting.

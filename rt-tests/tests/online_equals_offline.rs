@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use neurohorizon::data::arrays::{ArrayFile, ArrayWriter, Elements};
+use neurohorizon::data::Recording;
 use neurohorizon::model::checkpoint::{Checkpoint, Stored};
 use neurohorizon::model::config::{HistoryConfig, ModelConfig};
 use neurohorizon::pipeline::message::flags;
@@ -56,6 +57,40 @@ fn recent_history_is_the_same_online_and_offline() {
     let (file, recording) = (file.display().to_string(), recording.display().to_string());
 
     for interval in [["--from", "0s", "--to", "12s"], ["--from", "20s", "--to", "32s"]] {
+        same_windows(&file, &recording, &interval);
+    }
+}
+
+/// Trials with time between them in which nothing was observed: traces begin anew there, in a run as in `eval`.
+#[test]
+fn recent_history_begins_anew_after_unobserved_time_online_too() {
+    let Some(recording) = rt_tests::shared("data/m1_centre_out/mihi_2014-03-03.npz") else {
+        return;
+    };
+    let recorded = Recording::load(&recording).unwrap();
+    let units = recorded.unit_ids;
+    // As if it had learned from this recording: its units fire like these.
+    let mut counts = vec![1.0f32; units.len() + 1];
+    recorded
+        .spike_units
+        .iter()
+        .for_each(|&unit| counts[unit as usize + 1] += 1.0);
+    let config = ModelConfig {
+        history: Some(HistoryConfig {
+            time_constants_s: vec![0.02, 0.3, 5.0],
+            population_time_constants: 2,
+            components: 4,
+        }),
+        ..ModelConfig::default()
+    };
+    let mut random = Checkpoint::random(&config, units.len(), 6);
+    random.null_log_rates = Some(counts.iter().map(|count| (count / 10_000.0).ln()).collect());
+    random.unit_ids = std::iter::once("NA".to_owned()).chain(units).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.safetensors");
+    std::fs::write(&file, random.to_safetensors(Stored::F32).unwrap()).unwrap();
+    let (file, recording) = (file.display().to_string(), recording.display().to_string());
+    for interval in [["--from", "0s", "--to", "12s"], ["--from", "60s", "--to", "75s"]] {
         same_windows(&file, &recording, &interval);
     }
 }

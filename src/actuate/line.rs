@@ -71,6 +71,9 @@ pub trait TtlLine {
     /// Whether a rise would be sent at once: the line is known to be low, and nothing is unanswered.
     fn is_ready(&self) -> bool;
 
+    /// Whether the GUI has confirmed where the line is since contact was last made.
+    fn has_contact(&self) -> bool;
+
     /// Raises the line for a prediction that was published at `publish_ns`. Returns whether that was sent.
     fn raise(&mut self, publish_ns: i64, now_ns: i64) -> bool;
 
@@ -132,6 +135,10 @@ impl<'a> DryRun<'a> {
 impl TtlLine for DryRun<'_> {
     fn is_ready(&self) -> bool {
         self.started && !self.high
+    }
+
+    fn has_contact(&self) -> bool {
+        self.started
     }
 
     fn raise(&mut self, publish_ns: i64, now_ns: i64) -> bool {

@@ -71,6 +71,7 @@ pub struct Trigger<'a> {
     rule: Rule,
     line: Box<dyn TtlLine + 'a>,
     tell: Box<dyn FnMut(&News) + 'a>,
+    heartbeat: Option<Box<dyn FnMut(i64) + 'a>>,
 }
 
 impl<'a> Trigger<'a> {
@@ -86,7 +87,14 @@ impl<'a> Trigger<'a> {
             rule: Rule::new(rule),
             line,
             tell: Box::new(tell),
+            heartbeat: None,
         }
+    }
+
+    /// Calls this, with the host's time, as long as it goes on and the line can be driven: at least every 20 ms.
+    pub fn with_heartbeat(mut self, beat: impl FnMut(i64) + 'a) -> Self {
+        self.heartbeat = Some(Box::new(beat));
+        self
     }
 
     /// Runs until `stop` is set or it cannot go on; lowers the line either way.
@@ -108,6 +116,9 @@ impl<'a> Trigger<'a> {
     fn turn(&mut self) -> Result<(), TriggerError> {
         self.wait(self.rule.due_ns(), true)?;
         let now_ns = monotonic_ns();
+        if let Some(beat) = self.heartbeat.as_mut().filter(|_| self.line.has_contact()) {
+            beat(now_ns);
+        }
         let fall = self.rule.tick(now_ns);
         self.follow(fall);
         self.step_line(now_ns)?;

@@ -96,8 +96,8 @@ pub struct FitArgs {
 }
 
 fn weight_decay(text: &str) -> Result<f32, String> {
-    let decay = text.parse::<f32>().ok().filter(|decay| (0.0..=10.0).contains(decay));
-    decay.ok_or_else(|| "a number from 0 to 10 is expected".to_string())
+    let decay = text.parse::<f32>().ok().filter(|decay| (0.0..=1_000.0).contains(decay));
+    decay.ok_or_else(|| "a number from 0 to 1000 is expected".to_string())
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {

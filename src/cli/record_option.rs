@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 use super::run_config::RunFile;
+use super::run_source::SourceFacts;
 use super::CliError;
 use crate::acquire::host_time::monotonic_ns;
 use crate::acquire::Source;
@@ -98,7 +99,7 @@ pub fn header(
     file: &RunFile,
     config: &RunConfig,
     sources: &[Box<dyn Source>],
-    (rates, means_from): &(Vec<f64>, String),
+    facts: &SourceFacts,
     predictor: &dyn Predictor,
 ) -> Result<RunHeader, CliError> {
     let model_hash = format!("{:016x}", predictor.model_hash());
@@ -137,8 +138,13 @@ pub fn header(
             .collect(),
         series: Vec::new(),
         outputs: predictor.outputs().iter().map(OutputHeader::from).collect(),
-        mean_log_rate_bits: rates.iter().map(|rate| rate.to_bits()).collect(),
-        means_from: means_from.clone(),
+        mean_log_rate_bits: facts.mean_log_rates.iter().map(|rate| rate.to_bits()).collect(),
+        means_from: facts.means_from.clone(),
+        observed_ns: facts
+            .observed
+            .iter()
+            .map(|interval| [interval.start_ns, interval.end_ns])
+            .collect(),
         recent_history: predictor
             .recent_history()
             .map(|state| state.iter().map(|value| value.to_bits()).collect()),

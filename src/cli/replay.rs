@@ -13,6 +13,7 @@ use super::run_config::ModelSection;
 use super::run_model::{build_predictor, load_checkpoint};
 use super::run_source::{Before, SourceFacts};
 use super::{print_json, CliError};
+use crate::data::Interval;
 use crate::model::checkpoint::Checkpoint;
 use crate::pipeline::tap::taps;
 use crate::pipeline::{Attached, LoadRecorded, PublishConfig, Run, RunConfig};
@@ -177,6 +178,11 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
             .collect(),
         means_from: header.means_from.clone(),
         are_devices: false,
+        observed: header
+            .observed_ns
+            .iter()
+            .map(|&[start_ns, end_ns]| Interval { start_ns, end_ns })
+            .collect(),
         // The replay has identities computed itself, where they were.
         in_step: false,
     };

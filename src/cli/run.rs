@@ -34,8 +34,15 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     let conditions = checkpoint
         .as_ref()
         .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
-    let source = build_sources(&file, bin_ns, conditions)?;
+    let mut source = build_sources(&file, bin_ns, conditions)?;
     check_reference(&file, &source)?;
+    let unobserved_s = source.unobserved_s();
+    if file.model.calibrate.is_some() && unobserved_s > 0.0 {
+        source.notes.push(format!(
+            "the units were not observed in {unobserved_s:.1} s of what is replayed: --calibrate takes that for silence, as of a device; \
+             `calibrate` and `eval --identify` leave it out"
+        ));
+    }
     let model = build_predictor(
         &file.model,
         &file.publish.latents,
@@ -97,7 +104,6 @@ pub(super) fn run_to_the_end(
     let load = loader(&file.model, &file.publish.latents, &facts);
     let control = file.control.config()?;
     let control = control.as_ref().map(ControlSocket::bind).transpose()?;
-    let rates = (facts.mean_log_rates, facts.means_from);
     let sources = source.sources;
     let start_ns = sources[0].start_ns();
     let end_ns = end_ns(&sources);
@@ -120,7 +126,7 @@ pub(super) fn run_to_the_end(
         None => (None, None),
         Some(section) => {
             super::signals::survive_full_files()?;
-            let header = header(file, &config, &sources, &rates, model.predictor.as_ref())?;
+            let header = header(file, &config, &sources, &facts, model.predictor.as_ref())?;
             let (recorder, taps) = Recorder::create(section.file()?, section.options()?)?;
             (Some((recorder, header)), Some(taps))
         }
@@ -170,7 +176,9 @@ pub(super) fn run_to_the_end(
     let mut guard_news = GuardNews::default();
     let (mut stopping_since, mut told) = (None, false);
     let mut set_up_told = false;
-    while !run.wait(Progress::REFRESH) {
+    let mut ended = false;
+    // Once more after the end: what it was told last is said too.
+    while !std::mem::replace(&mut ended, run.wait(Progress::REFRESH)) {
         progress.show(&handle.live());
         // By now every thread has set itself up. What is granted stands in the summary.
         if !std::mem::replace(&mut set_up_told, true) {

@@ -126,6 +126,9 @@ fn network(
         }
         _ => {}
     }
+    if !source.observed.is_empty() {
+        predictor = predictor.observed_in(&source.observed);
+    }
     if let Some(wanted) = calibration {
         predictor = predictor.calibrate(checkpoint, wanted)?;
     }

@@ -86,6 +86,8 @@ pub struct SourceFacts {
     pub means_from: String,
     /// Whether what computes identities beside the run goes in step with it: where no time passes but that of the spikes.
     pub in_step: bool,
+    /// When a recording's units were observed, ascending; empty where there is no recording.
+    pub observed: Vec<Interval>,
     /// Whether spikes come from devices, whose rates nobody knows before the run.
     pub are_devices: bool,
 }
@@ -119,6 +121,9 @@ impl BuiltSources {
         for one in built {
             // A recording stands alone.
             before = one.before;
+            if let Some(Before::Recorded(before)) = &before {
+                facts.observed = before.observed.clone();
+            }
             sources.push(one.source);
             facts.mean_log_rates.extend(one.mean_log_rates);
             if !facts.means_from.contains(&one.means_from) {
@@ -133,6 +138,27 @@ impl BuiltSources {
             notes,
             before,
         })
+    }
+
+    /// How much of what is replayed the units were not observed in, s; 0 where there is no recording.
+    pub fn unobserved_s(&self) -> f64 {
+        let (Some(end_ns), Some(source)) = (end_ns(&self.sources), self.sources.first()) else {
+            return 0.0;
+        };
+        if self.facts.observed.is_empty() {
+            return 0.0;
+        }
+        let run = Interval {
+            start_ns: source.start_ns(),
+            end_ns,
+        };
+        let parts = self
+            .facts
+            .observed
+            .iter()
+            .filter_map(|interval| interval.intersection(&run));
+        let observed_ns: i64 = parts.map(|part| part.duration_ns()).sum();
+        (run.duration_ns() - observed_ns) as f64 * 1e-9
     }
 
     /// How long they run, ns of device time, where that is known beforehand.

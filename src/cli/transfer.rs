@@ -78,7 +78,7 @@ pub struct TransferArgs {
     /// Also write a report with plots: one HTML file that needs no network
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Print one JSON object: seconds, rows[] (name, of_seconds, cells[]: bits, by_bin, first_gains_more, detail), in_words,
+    /// Print one JSON object: seconds, observed_s, rows[] (name, of_seconds, cells[]: bits, by_bin, first_gains_more, detail), in_words,
     /// tuned[], fine_tuning, interval_s, n_windows, n_spikes, n_units, notes, …
     #[arg(long)]
     json: bool,
@@ -318,8 +318,8 @@ fn bits(bits: Bits) -> String {
 
 /// A row a model, a column for each number of seconds.
 fn rows(transfer: &Transfer, of: impl Fn(&Cell) -> String) -> Vec<Vec<String>> {
-    let seconds = transfer.seconds.iter().map(|seconds| format!("{seconds} s"));
-    let mut rows = vec![std::iter::once(String::new()).chain(seconds).collect::<Vec<String>>()];
+    let given = transfer.given();
+    let mut rows = vec![std::iter::once(String::new()).chain(given).collect::<Vec<String>>()];
     for row in &transfer.rows {
         rows.push(
             std::iter::once(row.name.clone())

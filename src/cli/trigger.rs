@@ -12,6 +12,7 @@ use crate::actuate::rule::{known_flags, Length, RuleConfig, Side, Threshold, REF
 use crate::actuate::signal::{Bins, Column, Signal};
 use crate::actuate::subscription::Subscription;
 use crate::actuate::trigger::Trigger;
+use crate::control::Heart;
 use crate::pipeline::message::{flags, HELLO_TOPIC, PREDICTION_TOPIC};
 
 /// Longest time that a flag may give, ms: a day.
@@ -106,6 +107,13 @@ pub struct TriggerArgs {
     /// How long the GUI may take to answer before contact is made anew
     #[arg(long, value_name = "MS", default_value_t = 250.0)]
     answer_timeout_ms: f64,
+    /// Be the consumer whose heartbeat the run asks for ([guards] heartbeat_ms): the run's control socket, such as
+    /// tcp://127.0.0.1:5573. It beats while the GUI answers
+    #[arg(long, value_name = "ENDPOINT")]
+    heartbeat: Option<String>,
+    /// Between two heartbeats
+    #[arg(long, value_name = "MS", default_value_t = 50.0, requires = "heartbeat")]
+    heartbeat_ms: f64,
     /// Print what would be sent, with the time, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -215,13 +223,31 @@ pub fn run(args: &TriggerArgs) -> Result<ExitCode, CliError> {
     } else {
         Box::new(NetworkEvents::connect(context, config)?)
     };
+    let every_ns = ns("--heartbeat-ms", args.heartbeat_ms, 1.0)?;
+    let heart = args
+        .heartbeat
+        .as_deref()
+        .map(|endpoint| Heart::connect(endpoint, every_ns));
+    let mut heart = heart.transpose()?;
     let gui = if args.dry_run { "nobody (--dry-run)" } else { &args.gui };
     tell(&format!("signal       {signal}, from {}", args.predictions));
     tell(&format!("line         {} of {gui}", args.line));
     let trigger = Trigger::new(subscription, rule, line, |news| {
         super::trigger_report::tell_news(news, &args.predictions, args.quiet);
     });
+    let mut failed = None;
+    let trigger = match &mut heart {
+        None => trigger,
+        Some(heart) => trigger.with_heartbeat(|now_ns| {
+            if let Err(error) = heart.turn(now_ns) {
+                failed.get_or_insert(error);
+            }
+        }),
+    };
     let (report, done) = trigger.run(&stop);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     let printed = Printed {
         signal: signal.to_string(),
         line: args.line,

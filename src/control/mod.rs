@@ -10,6 +10,7 @@ mod client;
 #[cfg(feature = "curve")]
 pub mod curve;
 mod endpoint;
+mod heart;
 mod request;
 mod server;
 
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 pub use client::Client;
 pub use endpoint::is_local;
+pub use heart::Heart;
 pub use request::Request;
 pub use server::{ControlConfig, ControlServer, ControlSocket, LoadModel, LoadedModel};
 

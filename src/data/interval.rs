@@ -19,6 +19,14 @@ impl Interval {
         (self.end_ns - self.start_ns).max(0)
     }
 
+    /// Whether one of these intervals, ascending, holds all of `start_ns <= t < end_ns`.
+    pub fn any_holds(intervals: &[Self], start_ns: i64, end_ns: i64) -> bool {
+        let before = intervals.partition_point(|interval| interval.start_ns <= start_ns);
+        intervals[..before]
+            .last()
+            .is_some_and(|interval| end_ns <= interval.end_ns)
+    }
+
     /// Whether time `t_ns` lies inside.
     pub fn contains(&self, t_ns: i64) -> bool {
         (self.start_ns..self.end_ns).contains(&t_ns)

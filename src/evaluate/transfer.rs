@@ -43,6 +43,7 @@ struct Gained {
 pub struct Comparison {
     observed: Observed,
     seconds: Vec<f64>,
+    observed_s: Vec<f64>,
     rows: Vec<Gained>,
 }
 
@@ -51,6 +52,8 @@ pub struct Comparison {
 pub struct Transfer {
     /// Seconds of the session's beginning that models were given.
     pub seconds: Vec<f64>,
+    /// For how many of these the units were observed: less in a recording that is cut into trials.
+    pub observed_s: Vec<f64>,
     /// The first is what the others are compared with.
     pub rows: Vec<Row>,
     /// In words, for each number of seconds: which rows the first is ahead of, behind, or not told apart from.
@@ -58,11 +61,12 @@ pub struct Transfer {
 }
 
 impl Comparison {
-    /// Nothing compared yet.
-    pub fn new(observed: Observed, seconds: Vec<f64>) -> Self {
+    /// Nothing compared yet; in the first `seconds` the units were observed for `observed_s`.
+    pub fn new(observed: Observed, seconds: Vec<f64>, observed_s: Vec<f64>) -> Self {
         Comparison {
             observed,
             seconds,
+            observed_s,
             rows: Vec::new(),
         }
     }
@@ -120,20 +124,35 @@ impl Comparison {
             }
         };
         let rows: Vec<Row> = self.rows.iter().enumerate().map(row).collect();
-        Transfer {
-            in_words: in_words(&self.seconds, &rows),
-            seconds: self.seconds.clone(),
+        let (seconds, observed_s) = (self.seconds.clone(), self.observed_s.clone());
+        let mut transfer = Transfer {
+            seconds,
+            observed_s,
             rows,
-        }
+            in_words: Vec::new(),
+        };
+        transfer.in_words = in_words(&transfer.given(), &transfer.rows);
+        transfer
+    }
+}
+
+impl Transfer {
+    /// The numbers of seconds in words, with those in which the units were observed where these are fewer.
+    pub fn given(&self) -> Vec<String> {
+        let given = |(&seconds, &observed_s): (&f64, &f64)| match observed_s < 0.99 * seconds {
+            true => format!("{seconds} s ({observed_s:.1} s observed)"),
+            false => format!("{seconds} s"),
+        };
+        self.seconds.iter().zip(&self.observed_s).map(given).collect()
     }
 }
 
 /// A sentence for each number of seconds.
-fn in_words(seconds: &[f64], rows: &[Row]) -> Vec<String> {
+fn in_words(given: &[String], rows: &[Row]) -> Vec<String> {
     let Some((first, others)) = rows.split_first() else {
         return Vec::new();
     };
-    let sentence = |(column, seconds): (usize, &f64)| {
+    let sentence = |(column, given): (usize, &String)| {
         let with = |of: &dyn Fn([f64; 2]) -> bool| -> Vec<String> {
             let named = others.iter().filter_map(|row| {
                 let more = row.cells[column].first_gains_more?;
@@ -153,7 +172,7 @@ fn in_words(seconds: &[f64], rows: &[Row]) -> Vec<String> {
             .map(|(how, names)| format!("{how} {}", names.join(", ")))
             .collect();
         format!(
-            "from {seconds} s, {}: {}",
+            "from {given}, {}: {}",
             first.name,
             match parts.is_empty() {
                 true => "compared without intervals".to_owned(),
@@ -161,7 +180,7 @@ fn in_words(seconds: &[f64], rows: &[Row]) -> Vec<String> {
             }
         )
     };
-    seconds.iter().enumerate().map(sentence).collect()
+    given.iter().enumerate().map(sentence).collect()
 }
 
 /// With its sign, but for zero, which has a plus.
@@ -188,7 +207,7 @@ mod tests {
         // One unit, 40 windows of one bin, a spike in each; the null model expects 1/2.
         let observed = observed(1, &[1.0; 40], &[0.5f64.ln()]);
         let of = |rate: f32| predictions(&observed, &[rate; 40]);
-        let mut comparison = Comparison::new(observed.clone(), vec![10.0, 30.0]);
+        let mut comparison = Comparison::new(observed.clone(), vec![10.0, 30.0], vec![2.8, 30.0]);
         for rate in [0.7f32, 0.9] {
             comparison.add("identities", &of(rate.ln()), String::new());
             comparison.add("mean rate", &of(0.6f32.ln()), String::new());
@@ -214,7 +233,8 @@ mod tests {
         assert!(transfer.rows[0].cells[0].first_gains_more.is_none());
         let words = &transfer.in_words[0];
         assert!(
-            words.starts_with("from 10 s, identities: ahead of mean rate") && words.contains("behind upper"),
+            words.starts_with("from 10 s (2.8 s observed), identities: ahead of mean rate")
+                && words.contains("behind upper"),
             "{words}"
         );
         assert!(transfer.in_words[1].contains("ahead of mean rate (") && !transfer.in_words[1].contains("behind"));

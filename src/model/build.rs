@@ -13,7 +13,7 @@ use super::checkpoint::Checkpoint;
 use super::conditions::Tokens;
 use super::config::{Decoder, Feedback, ModelConfig};
 use super::feedback::CROSS_ATTENTION_FEEDBACK_HEADS;
-use super::identity::Identities;
+use super::identity::{Identities, IDENTITIES_NOTE};
 use super::network::{Network, SessionPlan};
 use super::traces::Traces;
 
@@ -75,7 +75,8 @@ pub enum BuildError {
     /// None of the units is in the checkpoint.
     #[error(
         "none of the {asked} units of this session is in the checkpoint, which knows {known} (its first is `{first}`, \
-         the session's first `{asked_first}`); where its ids are `SESSION/unit`, say which session this is"
+         the session's first `{asked_first}`); where its ids are `SESSION/unit`, say which session this is (--session); units that it \
+         never saw need identities (`calibrate`, --identify, run --calibrate)"
     )]
     NoKnownUnit {
         /// Units of the session.
@@ -109,8 +110,9 @@ pub enum BuildError {
     /// The units are named like the checkpoint's, and do not fire like them.
     #[error(
         "{matched} units of this session are named like units of the checkpoint, but do not fire like them (their mean \
-         rates correlate with {correlation:.2}; the same units' rates do with 0.5 to 1): these are other units. Where \
-         the checkpoint knows several sessions, say which this is; to go on all the same, say that its units are trusted"
+         rates correlate with {correlation:.2}; the same units' rates do with 0.5 to 1): these are likely other units. Where \
+         the checkpoint knows several sessions, say which this is (--session); to go on all the same, say that its units are \
+         trusted (--trust-units, model.trust_units)"
     )]
     OtherUnits {
         /// Units named alike.
@@ -214,7 +216,13 @@ impl UnitMatch {
     /// # Errors
     /// Where they are other units by their rates.
     pub fn check_rates(&self, checkpoint: &Checkpoint, log_rates: &[f64]) -> Result<(), BuildError> {
-        let (Some(trained), true) = (self.null_log_rates(checkpoint), self.rows.len() >= LEAST_COMPARED) else {
+        // Rates of a short reference say little of whose they are, and identities were computed for these very units.
+        let computed = checkpoint.notes.contains_key(IDENTITIES_NOTE);
+        let (Some(trained), true, false) = (
+            self.null_log_rates(checkpoint),
+            self.rows.len() >= LEAST_COMPARED,
+            computed,
+        ) else {
             return Ok(());
         };
         let floor = |log_rate: f64| (log_rate.exp() + LEAST_RATE).ln();

@@ -158,8 +158,7 @@ impl<'a> TraceReader<'a> {
     pub fn advance(&mut self, spikes: Spikes<'_>, end_ns: i64) -> &Traces {
         while self.next_ns + self.bin_ns <= end_ns {
             let bin_end_ns = self.next_ns + self.bin_ns;
-            let seen = self.observed[..self.observed.partition_point(|seen| seen.start_ns <= self.next_ns)].last();
-            if seen.is_none_or(|seen| seen.end_ns < bin_end_ns) {
+            if !Interval::any_holds(self.observed, self.next_ns, bin_end_ns) {
                 self.traces.restart();
                 self.next_ns = bin_end_ns;
                 continue;

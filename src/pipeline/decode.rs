@@ -1,6 +1,6 @@
 //! The decode thread: takes spikes from the rings, closes bins, runs the model, hands predictions to the publisher.
 //!
-//! From its start to its end it allocates nothing (but the text of a device's failure, once at most), takes no lock, and makes
+//! From its first bin to its last it allocates nothing (but the text of a device's failure, once at most), takes no lock, and makes
 //! no system call but the sleeps of [`super::clock`] (at most 5 ms long, short polls shortly before a bin is due). What the
 //! model does inside [`Predictor::predict`] is the model's promise.
 
@@ -125,7 +125,7 @@ impl Decoder {
     pub fn run(mut self) -> DecodeCounts {
         use_precise_timers();
         loop {
-            self.live.decode_alive_ns.store(monotonic_ns(), Relaxed);
+            self.live.pulse.beat(monotonic_ns());
             let mut taken = self.bins.ingest();
             let mut closed = false;
             loop {
@@ -144,7 +144,7 @@ impl Decoder {
                 break;
             }
             let expected = self.bins.expected_close_ns();
-            self.live.expected_close_ns.store(expected.unwrap_or(0), Relaxed);
+            self.live.pulse.expect(expected);
             std::thread::sleep(wait_for(monotonic_ns(), expected));
         }
         self.finish()
@@ -238,9 +238,7 @@ impl Decoder {
         slot.header.decode_end_ns = monotonic_ns();
         self.slots.hand_over(slot);
         // After the slot: a publisher that saw the next close before it would sleep while the slot lies there.
-        self.live
-            .expected_close_ns
-            .store(self.bins.expected_close_ns().unwrap_or(0), Relaxed);
+        self.live.pulse.expect(self.bins.expected_close_ns());
     }
 
     /// Whether the next bin has closed as well. Takes in what the rings hold until that is known.

@@ -8,14 +8,17 @@
 //! them, and its recent history where that is not the old one's. Until then the old one predicts, so that no bin is missed. What
 //! the decode thread does for it is bounded, and it frees nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringbuf::traits::{Consumer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use ringbuf::traits::{Consumer, Producer};
 
 use super::output::OutputSpec;
 use super::predictor::{BinSpikes, Predictor};
+use super::sharing::{ring, Number, Real, Receiver, Sender, Sharing};
 use crate::model::config::{ConditionConfig, HistoryConfig};
 
 /// Time constants of its longest trace that a new model goes along for: what it has not seen then counts for e⁻⁵, less than 1 %.
@@ -118,39 +121,39 @@ struct Incoming {
 }
 
 /// The decode thread's end.
-pub(crate) struct ModelPort {
-    incoming: HeapCons<Incoming>,
+pub(crate) struct ModelPort<S: Sharing = Real> {
+    incoming: Receiver<S, Incoming>,
     next: Option<Incoming>,
-    former: HeapProd<Box<dyn Predictor>>,
-    exchanged: Arc<AtomicU64>,
+    former: Sender<S, Box<dyn Predictor>>,
+    exchanged: Arc<S::Number>,
 }
 
 /// The end of those who ask.
-pub(crate) struct ModelExchange {
+pub(crate) struct ModelExchange<S: Sharing = Real> {
     /// None once the run is over.
-    ends: Mutex<Option<Ends>>,
+    ends: Mutex<Option<Ends<S>>>,
     /// Models handed over, and of these those that predict or did.
     handed: AtomicU64,
-    exchanged: Arc<AtomicU64>,
+    exchanged: Arc<S::Number>,
 }
 
-struct Ends {
-    incoming: HeapProd<Incoming>,
-    former: HeapCons<Box<dyn Predictor>>,
-    notes: HeapProd<ModelNote>,
+struct Ends<S: Sharing> {
+    incoming: Sender<S, Incoming>,
+    former: Receiver<S, Box<dyn Predictor>>,
+    notes: Sender<S, ModelNote>,
     shape: Shape,
     history: Option<HistoryConfig>,
 }
 
 /// Both ends for a run that begins with `predictor`, and what the publish thread is told of new ones.
-pub(crate) fn model_exchange(
+pub(crate) fn model_exchange<S: Sharing>(
     predictor: &dyn Predictor,
     last_bin_ns: i64,
-) -> (ModelPort, ModelExchange, HeapCons<ModelNote>) {
-    let (incoming_in, incoming_out) = HeapRb::new(1).split();
-    let (former_in, former_out) = HeapRb::new(1).split();
-    let (notes_in, notes_out) = HeapRb::new(NOTES).split();
-    let exchanged = Arc::new(AtomicU64::new(0));
+) -> (ModelPort<S>, ModelExchange<S>, Receiver<S, ModelNote>) {
+    let (incoming_in, incoming_out) = ring::<S, _>(1);
+    let (former_in, former_out) = ring::<S, _>(1);
+    let (notes_in, notes_out) = ring::<S, _>(NOTES);
+    let exchanged = Arc::new(S::Number::default());
     let port = ModelPort {
         incoming: incoming_out,
         next: None,
@@ -172,7 +175,7 @@ pub(crate) fn model_exchange(
     (port, exchange, notes_out)
 }
 
-impl ModelPort {
+impl<S: Sharing> ModelPort<S> {
     /// A model that goes along from the bin on that closes next, if one has come.
     pub fn joining(&mut self) -> Option<&dyn Predictor> {
         if self.next.is_some() {
@@ -198,7 +201,8 @@ impl ModelPort {
         let former = std::mem::replace(running, next.predictor);
         // There is a place: no other model is handed over before this one is taken out.
         let _ = self.former.try_push(former);
-        self.exchanged.fetch_add(1, Relaxed);
+        // After the former model: whoever knows of the exchange finds that.
+        self.exchanged.fetch_add(1, Release);
         true
     }
 
@@ -233,7 +237,7 @@ fn history(predictor: &dyn Predictor) -> Option<HistoryConfig> {
     predictor.network_config().and_then(|network| network.history.clone())
 }
 
-impl ModelExchange {
+impl<S: Sharing> ModelExchange<S> {
     /// Hands a model over to the decode thread. `last_bin_ns` is the width of its last predicted bin.
     ///
     /// # Errors
@@ -241,11 +245,13 @@ impl ModelExchange {
     pub fn hand_over(&self, predictor: Box<dyn Predictor>, last_bin_ns: i64) -> Result<(), String> {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = ends.as_mut().ok_or("the run has ended")?;
-        drop(ends.former.try_pop());
         let (handed, exchanged) = self.counts();
         if exchanged < handed {
             return Err("another model is on its way: it goes along with the running one until it is ready".into());
         }
+        // Not before the counts: the former model of an exchange in between would keep its place, and the decode thread would
+        // have to free the next.
+        drop(ends.former.try_pop());
         if let Some(difference) = ends.shape.differs(&Shape::of(predictor.as_ref(), last_bin_ns)) {
             return Err(format!("the new model does not fit this run: {difference}"));
         }
@@ -274,7 +280,7 @@ impl ModelExchange {
 
     /// Models handed over, and of these those that predict or did.
     pub fn counts(&self) -> (u64, u64) {
-        (self.handed.load(Relaxed), self.exchanged.load(Relaxed))
+        (self.handed.load(Relaxed), self.exchanged.load(Acquire))
     }
 
     /// Frees the model that no longer predicts.

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
+use super::hand_over::Pulse;
+
 /// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -38,10 +40,8 @@ impl RunState {
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     state: AtomicU8,
-    /// Host time at which the next bin is expected to close; 0: unknown.
-    pub expected_close_ns: AtomicI64,
-    /// Host time at which the decode thread was last seen to go on.
-    pub decode_alive_ns: AtomicI64,
+    /// Of the decode thread.
+    pub pulse: Pulse,
     /// Device time of the end of the bin that closed last, ns.
     pub device_ns: AtomicI64,
     pub clock_offset_ns: AtomicI64,

@@ -24,6 +24,7 @@ mod decode;
 pub mod entry;
 mod exchange;
 mod guard;
+mod hand_over;
 mod handle;
 mod hello;
 mod ingest;
@@ -33,6 +34,8 @@ pub mod message;
 mod modalities;
 #[cfg(test)]
 mod modalities_tests;
+#[cfg(test)]
+mod models;
 pub mod network;
 pub mod output;
 mod parameters;
@@ -43,6 +46,7 @@ pub mod runtime;
 mod sample_ring;
 mod sample_window;
 pub mod score;
+mod sharing;
 mod slot;
 mod socket;
 mod sources;

@@ -35,6 +35,8 @@ pub struct NetworkPredictor {
     device_failure: Option<(String, Box<dyn Inference>)>,
     /// Recent history, for a network that sees it.
     traces: Option<Traces>,
+    /// When the units were observed, ascending; none where there is no time at which they were not.
+    observed: Option<Vec<Interval>>,
     unit_ids: Vec<String>,
     shape: WindowShape,
     model_hash: u64,
@@ -128,6 +130,7 @@ impl NetworkPredictor {
             standby,
             device_failure: None,
             traces,
+            observed: None,
             unit_ids: matched.ids,
             shape,
             model_hash: checkpoint.hash,
@@ -167,6 +170,12 @@ impl NetworkPredictor {
             let mut reader = TraceReader::new(traces.clone(), past.origin_ns, self.shape.bin_ns, &past.observed);
             *traces = reader.advance(spikes, until_ns).clone();
         }
+    }
+
+    /// Lets recent history begin anew after bins of a recording in which the units were not observed, as `eval` does.
+    pub fn observed_in(mut self, intervals: &[Interval]) -> Self {
+        self.observed = Some(intervals.to_vec());
+        self
     }
 
     /// The network that predicts.
@@ -228,8 +237,15 @@ impl Predictor for NetworkPredictor {
         networks.flat_map(|network| network.worker_threads()).copied().collect()
     }
     fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
-        if let Some(traces) = &mut self.traces {
-            traces.push_bin(bin.counts.iter().map(|&count| count as f32));
+        let start_ns = bin.end_ns - self.shape.bin_ns;
+        let was_observed = self
+            .observed
+            .as_ref()
+            .is_none_or(|intervals| Interval::any_holds(intervals, start_ns, bin.end_ns));
+        match &mut self.traces {
+            Some(traces) if was_observed => traces.push_bin(bin.counts.iter().map(|&count| count as f32)),
+            Some(traces) => traces.restart(),
+            None => {}
         }
         let Some(calibrated) = &mut self.calibration else {
             return;

@@ -1,7 +1,8 @@
 //! The publish thread: stamps predictions, sends them on both endpoints, scores them, and says `hello` each second.
 //!
 //! `send` costs several µs and makes system calls, so it has a thread of its own. Scoring happens here too, after the
-//! send.
+//! send. Nothing of ours is formatted or allocated here but `hello`, once a second, between two predictions; what ZeroMQ does
+//! to hand a message to its own thread (a copy of it, a wake-up, now and then its mailbox's lock) is ZeroMQ's.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::Deadline;
 use super::exchange::ModelNote;
 use super::guard::{Guard, StopCause};
+use super::hand_over::{next, Next};
 use super::hello;
 use super::live::{Live, RunState};
 use super::message::{flags, MessageHeader, PREDICTION_TOPIC};
@@ -282,28 +284,29 @@ impl Publisher {
         use_precise_timers();
         loop {
             self.say_hello()?;
-            while let Some(bin) = slots.announced() {
-                self.watch.announced(bin);
-            }
-            if let Some(mut slot) = slots.take() {
-                if self.watch.is_news(slot.header.bin_index) {
+            let patience_ns = self.guard.parameters.stuck_after_ns();
+            let patience_ns = patience_ns.filter(|_| !self.stop.load(Relaxed));
+            let late = || Some((monotonic_ns(), patience_ns?));
+            match next(&mut slots, &mut self.watch, &self.live.pulse, late) {
+                Next::Publish(mut slot) => {
                     self.publish(&mut slot)?;
                     self.score
                         .push(slot.header.bin_index, &slot.counts, &slot.early_counts, &slot.log_rates);
-                } else {
+                    slots.give_back(slot);
+                }
+                Next::Superseded(slot) => {
                     self.carried.add(&slot.header);
                     self.superseded += 1;
+                    slots.give_back(slot);
                 }
-                slots.give_back(slot);
-                self.tell();
-            } else if slots.decoder_lives() && !self.stop.load(Relaxed) && self.stand_in_for_the_decoder()? {
-                self.tell();
-            } else if slots.is_finished() {
-                break;
-            } else {
-                let expected = self.live.expected_close_ns.load(Relaxed);
-                std::thread::sleep(wait_for(monotonic_ns(), (expected > 0).then_some(expected)));
+                Next::StandIn(bin) => self.stand_in_for_the_decoder(bin)?,
+                Next::Wait(expected) => {
+                    std::thread::sleep(wait_for(monotonic_ns(), expected));
+                    continue;
+                }
+                Next::Finished => break,
             }
+            self.tell();
         }
         self.next_live_ns = 0;
         self.tell();
@@ -325,17 +328,12 @@ impl Publisher {
         })
     }
 
-    /// Publishes the mean rates for a bin that the decode thread is stuck in, where there is one.
-    fn stand_in_for_the_decoder(&mut self) -> Result<bool, PublishError> {
+    /// Publishes the mean rates for a bin that the decode thread is stuck in.
+    fn stand_in_for_the_decoder(&mut self, bin: Announced) -> Result<(), PublishError> {
         let now_ns = monotonic_ns();
-        let alive_ns = self.live.decode_alive_ns.load(Relaxed);
-        let patience_ns = self.guard.parameters.stuck_after_ns();
-        let Some(bin) = self.watch.overdue((now_ns, alive_ns), patience_ns) else {
-            return Ok(false);
-        };
         // It is out of its place while it is published.
         let Some(mut slot) = self.stand_in.take() else {
-            return Ok(false);
+            return Ok(());
         };
         slot.header = MessageHeader {
             flags: flags::NEUTRAL | flags::SKIPPED | flags::STUCK,
@@ -343,13 +341,13 @@ impl Publisher {
         };
         slot.header.bin_index = bin.bin_index;
         slot.header.bin_end_ns = bin.bin_end_ns;
-        slot.header.ingest_ns = alive_ns;
+        slot.header.ingest_ns = self.live.pulse.alive_ns();
         (slot.header.decode_start_ns, slot.header.decode_end_ns) = (now_ns, now_ns);
         slot.close_ns = bin.close_ns;
         let published = self.publish(&mut slot);
         self.stand_in = Some(slot);
         self.stood_in += 1;
-        published.map(|()| true)
+        published
     }
 
     fn publish(&mut self, slot: &mut PredictionSlot) -> Result<(), PublishError> {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringbuf::traits::{Consumer, Observer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use ringbuf::traits::{Consumer, Observer, Producer};
 
 use super::sample_ring::SampleWriter;
+use super::sharing::{ring, Real, Receiver, Sender, Sharing};
 use crate::acquire::{EventSink, SpikeEvent};
 
 /// How long a waiting source sleeps between looks at a full ring.
@@ -51,24 +51,33 @@ impl RingCounters {
 }
 
 /// The source's end of a ring.
-pub struct EventWriter {
-    producer: HeapProd<SpikeEvent>,
+pub struct EventWriter<S: Sharing = Real> {
+    producer: Sender<S, SpikeEvent>,
     counters: Arc<RingCounters>,
     when_full: WhenFull,
     stop: Arc<AtomicBool>,
     /// None where nobody asked for samples: they are dropped.
-    samples: Option<SampleWriter>,
+    samples: Option<SampleWriter<S>>,
 }
 
 /// The decode thread's end of a ring.
-pub struct EventReader {
-    consumer: HeapCons<SpikeEvent>,
+pub struct EventReader<S: Sharing = Real> {
+    consumer: Receiver<S, SpikeEvent>,
     counters: Arc<RingCounters>,
 }
 
 /// A ring of `capacity` events (at least 2). A writer that waits gives up when `stop` is set.
 pub fn event_ring(capacity: usize, when_full: WhenFull, stop: Arc<AtomicBool>) -> (EventWriter, EventReader) {
-    let (producer, consumer) = HeapRb::new(capacity.max(2)).split();
+    event_ring_of::<Real>(capacity, when_full, stop)
+}
+
+/// The same, of any rings.
+pub(crate) fn event_ring_of<S: Sharing>(
+    capacity: usize,
+    when_full: WhenFull,
+    stop: Arc<AtomicBool>,
+) -> (EventWriter<S>, EventReader<S>) {
+    let (producer, consumer) = ring::<S, _>(capacity.max(2));
     let counters = Arc::new(RingCounters::default());
     (
         EventWriter {
@@ -82,9 +91,9 @@ pub fn event_ring(capacity: usize, when_full: WhenFull, stop: Arc<AtomicBool>) -
     )
 }
 
-impl EventWriter {
+impl<S: Sharing> EventWriter<S> {
     /// Puts samples into this ring from now on.
-    pub(crate) fn deliver_samples(&mut self, samples: SampleWriter) {
+    pub(crate) fn deliver_samples(&mut self, samples: SampleWriter<S>) {
         self.samples = Some(samples);
     }
 
@@ -100,7 +109,7 @@ impl EventWriter {
     }
 }
 
-impl EventSink for EventWriter {
+impl<S: Sharing> EventSink for EventWriter<S> {
     fn spikes(&mut self, spikes: &[SpikeEvent]) {
         let mut rest = spikes;
         loop {
@@ -140,7 +149,7 @@ impl EventSink for EventWriter {
     }
 }
 
-impl EventReader {
+impl<S: Sharing> EventReader<S> {
     /// Takes up to `into.len()` events, oldest first, and says how many.
     pub fn pop(&mut self, into: &mut [SpikeEvent]) -> usize {
         self.consumer.pop_slice(into)

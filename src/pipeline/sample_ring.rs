@@ -8,8 +8,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-use ringbuf::traits::{Consumer, Observer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use ringbuf::traits::{Consumer, Observer, Producer};
+
+use super::sharing::{ring, Real, Receiver, Sender, Sharing};
 
 /// Words before a sample's values.
 const HEAD: usize = 3;
@@ -39,8 +40,8 @@ pub(crate) struct Known {
 }
 
 /// The source's end.
-pub(crate) struct SampleWriter {
-    producer: HeapProd<u32>,
+pub(crate) struct SampleWriter<S: Sharing = Real> {
+    producer: Sender<S, u32>,
     /// For each of the source's series.
     known: Box<[Option<Known>]>,
     record: Box<[u32]>,
@@ -50,8 +51,8 @@ pub(crate) struct SampleWriter {
 }
 
 /// The decode thread's end.
-pub(crate) struct SampleReader {
-    consumer: HeapCons<u32>,
+pub(crate) struct SampleReader<S: Sharing = Real> {
+    consumer: Receiver<S, u32>,
     /// Channels of every modality.
     channels: Box<[usize]>,
     front: Option<Front>,
@@ -82,7 +83,24 @@ pub(crate) fn sample_ring(
     } else {
         LEAST_WORDS.max(LEAST_SAMPLES * records.sum::<usize>())
     };
-    let (producer, consumer) = HeapRb::new(words).split();
+    sample_ring_of::<Real>(words, known, channels, counters, unknown)
+}
+
+/// The same, of any rings, with so many words.
+pub(crate) fn sample_ring_of<S: Sharing>(
+    words: usize,
+    known: Box<[Option<Known>]>,
+    channels: Box<[usize]>,
+    counters: Arc<[SampleCounters]>,
+    unknown: Arc<AtomicU64>,
+) -> (SampleWriter<S>, SampleReader<S>) {
+    let longest = known
+        .iter()
+        .flatten()
+        .map(|known| HEAD + known.channels)
+        .max()
+        .unwrap_or(HEAD);
+    let (producer, consumer) = ring::<S, _>(words);
     let writer = SampleWriter {
         producer,
         known,
@@ -99,7 +117,7 @@ pub(crate) fn sample_ring(
     (writer, reader)
 }
 
-impl SampleWriter {
+impl<S: Sharing> SampleWriter<S> {
     fn known(&self, series: usize) -> Option<Known> {
         self.known.get(series).copied().flatten()
     }
@@ -143,7 +161,7 @@ impl SampleWriter {
     }
 }
 
-impl SampleReader {
+impl<S: Sharing> SampleReader<S> {
     /// The oldest sample, which stays where it is.
     pub fn front(&mut self) -> Option<Front> {
         if self.front.is_none() {

@@ -1,10 +1,10 @@
 //! Prediction slots: taken once before the run, filled by the decode thread, emptied by the publish thread and sent back.
 
-use ringbuf::traits::{Consumer, Observer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use ringbuf::traits::{Consumer, Observer, Producer};
 
 use super::message::MessageHeader;
 use super::output::{OutputSlot, OutputSpec};
+use super::sharing::{ring, Real, Receiver, Sender, Sharing};
 
 /// One prediction on its way from the decode thread to the publish thread.
 pub(crate) struct PredictionSlot {
@@ -47,30 +47,30 @@ pub(crate) struct Announced {
 }
 
 /// The decode thread's end: takes free slots, hands over filled ones.
-pub(crate) struct SlotFiller {
-    free: HeapCons<Box<PredictionSlot>>,
-    filled: HeapProd<Box<PredictionSlot>>,
-    announced: HeapProd<Announced>,
+pub(crate) struct SlotFiller<S: Sharing = Real> {
+    free: Receiver<S, Box<PredictionSlot>>,
+    filled: Sender<S, Box<PredictionSlot>>,
+    announced: Sender<S, Announced>,
 }
 
 /// The publish thread's end: takes filled slots, gives them back.
-pub(crate) struct SlotEmptier {
-    filled: HeapCons<Box<PredictionSlot>>,
-    free: HeapProd<Box<PredictionSlot>>,
-    announced: HeapCons<Announced>,
+pub(crate) struct SlotEmptier<S: Sharing = Real> {
+    filled: Receiver<S, Box<PredictionSlot>>,
+    free: Sender<S, Box<PredictionSlot>>,
+    announced: Receiver<S, Announced>,
 }
 
 /// `count` slots of `bins` × `units` predictions with these outputs beside them, and the two rings that they go round in.
-pub(crate) fn prediction_slots(
+pub(crate) fn prediction_slots<S: Sharing>(
     count: usize,
     model_hash: u64,
     (bins, units): (usize, usize),
     outputs: &[OutputSpec],
-) -> (SlotFiller, SlotEmptier) {
-    let (mut free_in, free_out) = HeapRb::new(count).split();
-    let (filled_in, filled_out) = HeapRb::new(count).split();
+) -> (SlotFiller<S>, SlotEmptier<S>) {
+    let (mut free_in, free_out) = ring::<S, _>(count);
+    let (filled_in, filled_out) = ring::<S, _>(count);
     // One a slot, and that of the bin that waits for one.
-    let (announced_in, announced_out) = HeapRb::new(2 * count).split();
+    let (announced_in, announced_out) = ring::<S, _>(2 * count);
     free_in.push_iter((0..count).map(|_| PredictionSlot::new(model_hash, (bins, units), outputs)));
     (
         SlotFiller {
@@ -86,7 +86,7 @@ pub(crate) fn prediction_slots(
     )
 }
 
-impl SlotFiller {
+impl<S: Sharing> SlotFiller<S> {
     /// A free slot, if the publisher keeps up.
     pub fn take(&mut self) -> Option<Box<PredictionSlot>> {
         self.free.try_pop()
@@ -109,7 +109,7 @@ impl SlotFiller {
     }
 }
 
-impl SlotEmptier {
+impl<S: Sharing> SlotEmptier<S> {
     /// The oldest filled slot.
     pub fn take(&mut self) -> Option<Box<PredictionSlot>> {
         self.filled.try_pop()

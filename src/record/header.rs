@@ -104,6 +104,9 @@ pub struct RunHeader {
     pub mean_log_rate_bits: Vec<u64>,
     /// What the means were taken over.
     pub means_from: String,
+    /// When the units were observed, where the source was a recording: start and end, device ns, ascending.
+    #[serde(default)]
+    pub observed_ns: Vec<[i64; 2]>,
     /// Where the network's recent history stood at the start, as the bits of floats; none where it sees none.
     pub recent_history: Option<Vec<u32>>,
 }

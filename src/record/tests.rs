@@ -47,6 +47,7 @@ fn header() -> RunHeader {
         outputs: Vec::new(),
         mean_log_rate_bits: vec![f64::NEG_INFINITY.to_bits(), 0.1f64.to_bits()],
         means_from: "nothing".into(),
+        observed_ns: vec![[0, 5]],
         recent_history: Some(vec![1.5f32.to_bits(), f32::NAN.to_bits()]),
     }
 }

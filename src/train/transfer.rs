@@ -138,6 +138,20 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
+/// For how many of a recording's first seconds its units were observed.
+fn observed_within(recording: &Recording, seconds: f64) -> f64 {
+    let start_ns = recording.grid_origin_ns().unwrap_or(recording.start_ns);
+    let first = Interval {
+        start_ns,
+        end_ns: start_ns + (seconds * 1e9).round() as i64,
+    };
+    let parts = recording
+        .intervals
+        .iter()
+        .filter_map(|interval| interval.intersection(&first));
+    parts.map(|part| part.duration_ns() as f64 * 1e-9).sum()
+}
+
 /// Compares on a recording of the session. `other` is a recording of another session that the network never saw, on whose
 /// scored part the steps of fine-tuning are chosen; without it they are chosen on the end of the same seconds.
 ///
@@ -198,7 +212,11 @@ pub fn transfer(
         units.check_rates(&upper.checkpoint, &mean_log_rates(&observed))?;
     }
 
-    let mut comparison = Comparison::new(observed, options.seconds.clone());
+    let observed_s = options
+        .seconds
+        .iter()
+        .map(|&seconds| observed_within(recording, seconds));
+    let mut comparison = Comparison::new(observed, options.seconds.clone(), observed_s.collect());
     let mut tuned = Vec::new();
     for &seconds in &options.seconds {
         session.identities(seconds, &mut comparison, doing)?;

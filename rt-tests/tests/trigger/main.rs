@@ -6,9 +6,11 @@ mod harness;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use neurohorizon::control::{Client, Request};
 use neurohorizon::pipeline::message::flags;
 use rt_tests::subscriber::free_endpoint;
 use rt_tests::{program, root};
+use serde_json::Value;
 
 use harness::{terminate, trigger, Emulated, Handmade, Publisher, Triggering, CONTACT, DOWN, SETTLE, UP};
 
@@ -312,5 +314,62 @@ fn run_trigger_and_network_events_work_as_commands() {
     println!(
         "publication to sent {}, to handled {}",
         line["publish_to_sent"], line["publish_to_handled"]
+    );
+}
+
+#[test]
+fn a_run_lets_predictions_out_as_long_as_the_trigger_lives() {
+    let (predictions, gui_at, control, program) = (free_endpoint(), free_endpoint(), free_endpoint(), program());
+    let folder = tempfile::tempdir().unwrap();
+    let rig = format!(
+        "[simulate]\nfit_s = 1.0\nduration_s = 60.0\n[guards]\nheartbeat_ms = 500.0\n[control]\nendpoint = \"{control}\"\n\
+         [publish]\nlatest_endpoint = \"\"\nendpoint = \"{predictions}\"\n"
+    );
+    std::fs::write(folder.path().join("rig.toml"), rig).unwrap();
+    let run = Command::new(&program)
+        .args(["run", "rig.toml", "--json"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let client = Client::connect(&control, Duration::from_secs(20), |_| Ok(())).unwrap();
+    let stopped_by = || client.ask(&Request::State {}).unwrap()["stopped"].clone();
+    let wait_for = |cause: Value| {
+        let begin = Instant::now();
+        while stopped_by() != cause {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "{} and not {cause}",
+                stopped_by()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    assert_eq!(stopped_by(), "no_heartbeat_yet");
+    // Without the GUI the line cannot be driven, and it is as if there were no consumer.
+    let start = |gui: &str| {
+        let mut command = Command::new(&program);
+        command.args(["trigger", "--unit", "unit0003", "--above", "1e9", "--json"]);
+        Triggering::start(command.args(["--predictions", &predictions, "--gui", gui, "--heartbeat", &control]))
+    };
+    let trigger = start(&gui_at);
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(stopped_by(), "no_heartbeat_yet");
+    let gui = Emulated::start(&gui_at);
+    wait_for(Value::Null);
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(stopped_by(), Value::Null);
+    let (code, _, said) = trigger.end();
+    assert_eq!(code, Some(0), "{said}");
+    wait_for("heartbeat_lost".into());
+    client.ask(&Request::Stop {}).unwrap();
+    gui.stop();
+    let output = run.wait_with_output().unwrap();
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (published, stopped) = (&summary["bins"]["published"], &summary["bins"]["stopped"]);
+    assert!(
+        stopped.as_u64() > Some(10) && published.as_u64().unwrap() > stopped.as_u64().unwrap() + 50,
+        "{summary}"
     );
 }

@@ -203,6 +203,10 @@ impl TtlLine for NetworkEvents {
         matches!(&self.link, Link::Idle(socket) if self.confirmed == Some(false) && is_connected(socket))
     }
 
+    fn has_contact(&self) -> bool {
+        self.confirmed.is_some()
+    }
+
     fn raise(&mut self, publish_ns: i64, now_ns: i64) -> bool {
         if !self.is_ready() {
             self.report.not_sent += 1;

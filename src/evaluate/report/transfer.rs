@@ -57,8 +57,8 @@ fn text(bits: &Bits) -> String {
 
 /// A row a model, a column for each number of seconds.
 fn rows(transfer: &Transfer, of: impl Fn(&crate::evaluate::transfer::Cell) -> String) -> Vec<Vec<String>> {
-    let seconds = transfer.seconds.iter().map(|seconds| format!("{seconds} s"));
-    let mut rows = vec![std::iter::once(String::new()).chain(seconds).collect::<Vec<String>>()];
+    let given = transfer.given();
+    let mut rows = vec![std::iter::once(String::new()).chain(given).collect::<Vec<String>>()];
     for row in &transfer.rows {
         let cells = row.cells.iter().map(&of);
         rows.push(std::iter::once(row.name.clone()).chain(cells).collect());
@@ -152,6 +152,7 @@ mod tests {
                 .to_vec(),
         };
         Transfer {
+            observed_s: vec![10.0, 60.0],
             seconds: vec![10.0, 60.0],
             rows: vec![row("identities", [0.3, 0.35]), row("<GLM>", [-4.0, 0.2])],
             in_words: vec!["from 10 s, identities: ahead of <GLM> (+4.3)".into()],

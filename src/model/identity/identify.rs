@@ -97,6 +97,9 @@ pub fn reference_of(
     })
 }
 
+/// Note in a checkpoint of a session whose units' identities are computed, or will be, and were not learned: the session.
+pub const IDENTITIES_NOTE: &str = "identities_computed_for";
+
 /// The tables of a checkpoint that have a row for every unit; the first alone where there is no path of recent history.
 pub const TABLES: [&str; 4] = [
     "unit_emb.weight",
@@ -273,5 +276,6 @@ pub fn unidentified(
     out.unit_ids = with_none(unit_ids);
     out.session_ids = with_none(&[session.to_owned()]);
     out.null_log_rates = Some(std::iter::once(0.0).chain(log_rates.iter().copied()).collect());
+    out.notes.insert(IDENTITIES_NOTE.into(), session.into());
     Ok(out)
 }

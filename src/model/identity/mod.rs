@@ -20,7 +20,7 @@ use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Mask, Matrix,
 
 pub use identify::{
     identified, reference_of, unidentified, without_encoder, HistoryRows, Identities, IdentityComputer, IdentityError,
-    TABLES,
+    IDENTITIES_NOTE, TABLES,
 };
 pub use reference::{window_starts, Reference};
 
