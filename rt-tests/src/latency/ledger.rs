@@ -13,6 +13,8 @@ use super::record::Received;
 const TOLERANCE_NS: i64 = 5_000_000;
 /// A bin may have closed so much before the quickest bins around it say, ns: the longest wait of a source's thread.
 const POLL_NS: i64 = 500_000;
+/// A flag stands in a message at most so many bins from what it speaks of.
+const NEAR: usize = 2;
 /// So many bins before and after one say when it closed.
 const AROUND: usize = 200;
 /// Problems of a kind that are told one by one.
@@ -126,15 +128,39 @@ pub fn offset_ns(received: &[Received]) -> Option<i64> {
     sound.map(|one| one.header.ingest_ns - one.header.bin_end_ns).min()
 }
 
-/// From each bin's close to its publication, ns, by the quickest of the bins around it.
+/// Bins at which a device's clock was fixed to the run's anew: it came, went, or jumped. Bins close at another time of the host
+/// from there on.
+fn fixed_anew(received: &[Received]) -> Vec<usize> {
+    let is_new = |pair: &[Received]| {
+        let away = pair[0].has(flags::SOURCE_AWAY) != pair[1].has(flags::SOURCE_AWAY);
+        away || pair[1].has(flags::CLOCK_RESET)
+    };
+    let news = received.windows(2).zip(1..).filter(|(pair, _)| is_new(pair));
+    news.map(|(_, index)| index).collect()
+}
+
+/// From each bin's close to its publication, ns, by the quickest of the bins around it that closed by the same clock.
 fn after_close(received: &[Received]) -> Vec<i64> {
-    let times = received.iter().enumerate().map(|(index, one)| {
-        let around = index.saturating_sub(AROUND)..(index + AROUND).min(received.len());
+    let cuts: Vec<usize> = [0]
+        .into_iter()
+        .chain(fixed_anew(received))
+        .chain([received.len()])
+        .collect();
+    let from_close = |index: usize, segment: &[usize]| {
+        let around = index.saturating_sub(AROUND).max(segment[0])..(index + AROUND).min(segment[1]);
+        let header = &received[index].header;
         // Where all around are stuck, those anywhere.
         let offset_ns = offset_ns(&received[around])
             .or_else(|| offset_ns(received))
             .unwrap_or(0);
-        one.header.publish_ns - one.header.bin_end_ns - offset_ns
+        header.publish_ns - header.bin_end_ns - offset_ns
+    };
+    let times = (0..received.len()).map(|index| {
+        // A bin at a cut may have closed by either clock.
+        let near = cuts
+            .windows(2)
+            .filter(|cut| cut[0] <= index + NEAR && index < cut[1] + NEAR);
+        near.map(|segment| from_close(index, segment)).min().unwrap_or(0)
     });
     times.collect()
 }
@@ -487,6 +513,30 @@ mod tests {
             &blamed,
             "0 predictions missed the deadline by the summary, and 1 by their flags",
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_fixed_anew_makes_no_bin_late_and_hides_none() {
+        // The device comes with bin 60 of the run: from there on bins close 30 ms earlier by the host's clock.
+        let coming = |late: usize| {
+            problems(|received, _, _| {
+                for (index, one) in received.iter_mut().enumerate() {
+                    if index < 40 {
+                        one.header.flags |= flags::SOURCE_AWAY;
+                        one.header.ingest_ns += 30 * MS;
+                        one.header.decode_start_ns += 30 * MS;
+                        one.header.decode_end_ns += 30 * MS;
+                        one.header.publish_ns += 30 * MS;
+                        one.at_ns += 30 * MS;
+                    }
+                }
+                received[late].header.publish_ns += 14 * MS * i64::from(late > 0);
+                received[late].at_ns += 14 * MS * i64::from(late > 0);
+            })
+        };
+        assert_eq!(coming(0), [""; 0]);
+        found(&coming(20), "late without the flag (1): bin 40");
+        found(&coming(70), "late without the flag (1): bin 90");
     }
 
     #[test]

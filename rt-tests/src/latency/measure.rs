@@ -294,8 +294,9 @@ fn run(
 ) -> Result<Measured, String> {
     let bin_ns = (scenario.bin_ms * 1e6) as i64;
     let subscriber = Subscriber::start(&runtime.endpoint, scenario.fifo, false)?;
-    let mut others = others(scenario.event, &runtime.endpoint)?;
     wait_for_the_first(&subscriber, &mut runtime)?;
+    // After the first: the run waits for one subscriber, and that is to be the one that misses nothing.
+    let mut others = others(scenario.event, &runtime.endpoint)?;
     let mut sender = Sender::new(runtime.device, scenario.units).map_err(|error| error.to_string())?;
     let seconds = plan.warm_up_s + plan.seconds;
     let half = Duration::from_secs_f64(plan.warm_up_s + plan.seconds / 2.0);

@@ -37,6 +37,8 @@ pub struct Quantiles {
     pub p99_us: f64,
     /// 99.9 % are not longer.
     pub p999_us: f64,
+    /// Where the 99.9th percentile lies with 95 % confidence, by the times that are so many ranks from it.
+    pub p999_between_us: (f64, f64),
     /// 99.99 % are not longer.
     pub p9999_us: f64,
     /// Longest.
@@ -57,6 +59,18 @@ pub fn trimmed<T>(times: &[T]) -> &[T] {
     }
 }
 
+/// The times, µs, between which a quantile lies with 95 % confidence: the number of times below it is binomial, so that it is
+/// 1.96 standard deviations of that away in rank. The longest time stands for those that there are too few times for.
+fn between(sorted: &[Extreme], q: f64) -> (f64, f64) {
+    let count = sorted.len() as f64;
+    let (rank, apart) = (count * q, 1.96 * (count * q * (1.0 - q)).sqrt());
+    let at = |rank: f64| {
+        let index = (rank.max(0.0) as usize).min(sorted.len().saturating_sub(1));
+        sorted.get(index).map_or(0.0, |extreme| extreme.ns.max(0) as f64 / 1e3)
+    };
+    (at((rank - apart).floor()), at((rank + apart).ceil()))
+}
+
 impl Quantiles {
     /// The distribution of these times, ns, with their ids. Nothing is left out here: see [`trimmed`]. A time below zero, of an
     /// effect that was there before its cause, counts as 0, and stands among the extremes as it is.
@@ -71,7 +85,11 @@ impl Quantiles {
         sorted.sort_by_key(|extreme| (extreme.ns, extreme.id));
         // From none to as many nines as there are times for.
         let nines = (times.len().max(1) as f64).log10();
-        let shares = (0..=CURVE).map(|step| 1.0 - 10f64.powf(-nines * step as f64 / CURVE as f64));
+        let shares = (0..=CURVE).map(|step| {
+            let share = 1.0 - 10f64.powf(-nines * step as f64 / CURVE as f64);
+            // Digits enough, and few enough to be read back as they are.
+            (share * 1e9).round() / 1e9
+        });
         Self {
             count: histogram.len(),
             min_us: if times.is_empty() {
@@ -79,11 +97,12 @@ impl Quantiles {
             } else {
                 histogram.min() as f64 / 1e3
             },
-            mean_us: histogram.mean() / 1e3,
+            mean_us: histogram.mean().round() / 1e3,
             p50_us: us(0.5),
             p90_us: us(0.9),
             p99_us: us(0.99),
             p999_us: us(0.999),
+            p999_between_us: between(&sorted, 0.999),
             p9999_us: us(0.9999),
             max_us: if times.is_empty() {
                 0.0
@@ -131,6 +150,7 @@ mod tests {
         assert!((quantiles.p50_us - 500.0).abs() <= 1.0, "{quantiles:?}");
         assert!((quantiles.p99_us - 991.0).abs() <= 1.5, "{quantiles:?}");
         assert!((quantiles.max_us - 5_000.0).abs() <= 5.0, "{quantiles:?}");
+        assert_eq!(quantiles.p999_between_us, (999.0, 5_000.0));
         assert_eq!(quantiles.longest[0], Extreme { id: 77, ns: 5_000_000 });
         assert_eq!(quantiles.shortest, Some(Extreme { id: 78, ns: -20 }));
         let (last_share, last_us) = *quantiles.curve.last().unwrap();

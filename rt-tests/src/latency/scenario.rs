@@ -13,7 +13,7 @@ pub enum Model {
     MeanRate,
     /// The network that travels with the program.
     Network,
-    /// A network on a GPU, which the emulator plays, that hangs after a while.
+    /// A network on a GPU that hangs after a while; see [`faulty`].
     GpuHangs,
     /// A network whose weights are not numbers.
     NanWeights,
@@ -146,6 +146,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             event: Event::FrozenSubscribers,
             units: 512,
+            bin_ms: 2.0,
             ..scenario(
                 "frozen-subscribers",
                 "two more subscribers stand still in the second half",
@@ -208,7 +209,7 @@ pub fn all() -> Vec<Scenario> {
             rate: SLOW,
             ..scenario(
                 "gpu-hang",
-                "the GPU, which the emulator plays, hangs after 40 predictions",
+                "the GPU, played by a device that computes nothing, hangs after ten predictions",
             )
         },
         Scenario {
