@@ -152,6 +152,11 @@ fn suite(arguments: &Arguments) -> Result<bool, String> {
     let profile = arguments
         .profile
         .ok_or("--profile ci|rig|soak is needed; --help has examples")?;
+    // Before minutes are spent on what could not be kept.
+    [&arguments.json, &arguments.html]
+        .into_iter()
+        .flatten()
+        .try_for_each(|file| write(file, String::new()))?;
     let strict = strictness(profile);
     let without_fifo = fifo_is_permitted().err();
     let machine = Machine::here(without_fifo.is_none());
@@ -168,9 +173,6 @@ fn suite(arguments: &Arguments) -> Result<bool, String> {
     };
     report.gates.extend(compared);
     report.gates.iter().for_each(|gate| say(&gate.to_string()));
-    let write = |file: &Path, text: String| {
-        std::fs::write(file, text).map_err(|error| format!("{} cannot be written: {error}", file.display()))
-    };
     if let Some(file) = &arguments.json {
         write(file, pretty(&report)?)?;
     }
@@ -179,10 +181,16 @@ fn suite(arguments: &Arguments) -> Result<bool, String> {
     }
     if arguments.save_baseline {
         let file = arguments.baseline.clone().unwrap_or_else(|| report.machine.file());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
         write(&file, pretty(&Baseline::of(&report))?)?;
         say(&format!("the figures are kept in {}", file.display()));
     }
     Ok(gates::all_passed(&report.gates))
+}
+
+fn write(file: &Path, text: String) -> Result<(), String> {
+    std::fs::write(file, text).map_err(|error| format!("{} cannot be written: {error}", file.display()))
 }
 
 fn pretty(value: &impl serde::Serialize) -> Result<String, String> {

@@ -71,7 +71,7 @@ pub fn ping(arguments: &[String]) -> Result<(), String> {
         .read_line(&mut endpoint)
         .map_err(|error| error.to_string())?;
     let times = ping_for(endpoint.trim(), seconds, fifo).map_err(|error| error.to_string())?;
-    let of = |take: fn(&(i64, i64, i64)) -> i64| {
+    let of = |take: fn(&Turn) -> i64| {
         let numbered: Vec<(i64, i64)> = times.iter().zip(0..).map(|(time, id)| (id, take(time))).collect();
         Quantiles::of(trimmed(&numbered))
     };
@@ -84,6 +84,9 @@ pub fn ping(arguments: &[String]) -> Result<(), String> {
     writeln!(std::io::stdout(), "{json}").map_err(|error| error.to_string())
 }
 
+/// Intended time, time of waking, time of the answer, monotonic ns.
+type Turn = (i64, i64, i64);
+
 fn pair(timeout_ms: i32) -> Result<zmq::Socket, zmq::Error> {
     let socket = zmq::Context::new().socket(zmq::PAIR)?;
     socket.set_rcvtimeo(timeout_ms)?;
@@ -91,8 +94,7 @@ fn pair(timeout_ms: i32) -> Result<zmq::Socket, zmq::Error> {
     Ok(socket)
 }
 
-/// Intended time, time of waking, time of the answer.
-fn ping_for(endpoint: &str, seconds: f64, fifo: bool) -> Result<Vec<(i64, i64, i64)>, Box<dyn std::error::Error>> {
+fn ping_for(endpoint: &str, seconds: f64, fifo: bool) -> Result<Vec<Turn>, Box<dyn std::error::Error>> {
     let socket = pair(PATIENCE_MS)?;
     socket.connect(endpoint)?;
     let mut message = zmq::Message::from(vec![0u8; BYTES]);

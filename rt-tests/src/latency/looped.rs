@@ -25,7 +25,7 @@ impl Looped {
     pub fn neuropixels() -> Result<Self, String> {
         let shared = std::env::var_os("NEUROHORIZON_SHARED");
         let shared = shared.map_or_else(|| crate::root().join("../shared"), PathBuf::from);
-        let recording = Recording::load(&shared.join("data/neuropixels.npz")).map_err(|error| error.to_string())?;
+        let recording = Recording::load(shared.join("data/neuropixels.npz")).map_err(|error| error.to_string())?;
         let units = recording.unit_ids.len() as u32;
         let spikes = recording.spike_times_ns.into_iter().zip(recording.spike_units);
         Self::new(spikes.collect(), units)

@@ -1,11 +1,9 @@
 //! Runs a scenario: the runtime, its subscribers and a device, each for itself, and what goes on beside them.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use neurohorizon::control::{Client, Request};
-use neurohorizon::pipeline::clock::monotonic_ns;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -13,32 +11,25 @@ use super::child::Kept;
 use super::disturb;
 use super::expected;
 use super::faulty::{self, Broken};
-use super::ledger::{offset_ns, Counted, Ledger, Sent, Terms};
+use super::ledger::{offset_ns, Counted, Ledger, Terms};
 use super::load::Sender;
 use super::looped::Looped;
 use super::quantiles::Quantiles;
 use super::record::Received;
 use super::runtime::{Runtime, Setup};
 use super::scenario::{Event, Model, Scenario};
-use super::schedule::{merged, Background, Closing, Packet, Rate};
+use super::sending::{send, Sending};
 use super::stages::{Answer, Stages};
 use super::subscriber::Subscriber;
-use super::wake::this_thread_first;
 
 /// Its history, ms.
 const HISTORY_MS: f64 = 100.0;
 /// How much later than the quickest spikes others may come, ms.
 const LATENESS_MS: f64 = 2.0;
-/// Rate of the background while the suite finds out where bins end, spikes/s.
-const WARM_UP_HZ: f64 = 2_000.0;
 /// Longest wait for a run's first prediction.
 const FIRST_PREDICTION: Duration = Duration::from_secs(60);
 /// Time from the last packet to the end of the run: its bin closes and is published.
 const AFTER: Duration = Duration::from_millis(200);
-/// Time that a device is away.
-const AWAY_NS: i64 = 1_000_000_000;
-/// How far a clock jumps, ns.
-const JUMP_NS: i64 = 3_600_000_000_000;
 /// How long a run may take to take up another model.
 const SWAP: Duration = Duration::from_secs(20);
 /// Bytes of a recording on a full disk.
@@ -186,88 +177,6 @@ fn wait_for_the_first(subscriber: &Subscriber, runtime: &mut Runtime) -> Result<
     Ok(())
 }
 
-/// Intended times of the packets that close bins, from the first bin on that ends after `after_ns`.
-fn closing(received: &[Received], bin_ns: i64, after_ns: i64) -> Option<Closing> {
-    let last = received.last()?;
-    let offset_ns = offset_ns(received)?;
-    let close_ns = last.header.bin_end_ns + offset_ns;
-    let bins = (after_ns - close_ns).max(0) / bin_ns + 1;
-    Some(Closing {
-        next_ns: close_ns + bins * bin_ns,
-        bin_ns,
-    })
-}
-
-/// What a device has sent.
-struct Sending {
-    sent: Sent,
-    /// Where bins end, and which closing packets were sent.
-    first_ns: i64,
-    closing: HashSet<i64>,
-    /// When the measurement began and ended.
-    from_ns: i64,
-}
-
-/// Whether a device is away at this share of a scenario, and whether it has jumped.
-fn is_away(event: Event, at_ns: i64, from_ns: i64, length_ns: i64) -> bool {
-    let begins = [length_ns / 5, length_ns * 3 / 5].map(|begin| from_ns + begin);
-    event == Event::SourceKilled && begins.iter().any(|&begin| (begin..begin + AWAY_NS).contains(&at_ns))
-}
-
-fn send(
-    scenario: &Scenario,
-    plan: &Plan,
-    sender: &mut Sender,
-    bin_ns: i64,
-    so_far: impl FnOnce() -> Vec<Received>,
-) -> Result<Sending, String> {
-    this_thread_first(scenario.fifo).map_err(|error| error.to_string())?;
-    let begin_ns = monotonic_ns();
-    let warm_ns = begin_ns + (plan.warm_up_s * 1e9) as i64;
-    let warm_up = Rate {
-        hz: WARM_UP_HZ,
-        bursts: false,
-    };
-    Background::new(warm_up, begin_ns, plan.seed)
-        .take_while(|packet| packet.at_ns < warm_ns)
-        .for_each(|packet| sender.send(packet));
-    // What came before the first packets says nothing about where the device's bins end.
-    let received: Vec<Received> = so_far()
-        .into_iter()
-        .filter(|one| one.header.ingest_ns > begin_ns + (warm_ns - begin_ns) / 4)
-        .collect();
-    let from_ns = monotonic_ns() + 2 * bin_ns;
-    let closing = closing(&received, bin_ns, from_ns).ok_or("no prediction while the device warmed up")?;
-    let (first_ns, length_ns) = (closing.next_ns, (plan.seconds * 1e9) as i64);
-    let (mut away, mut jumps) = (false, 0);
-    let background: Box<dyn Iterator<Item = Packet>> = match &plan.recording {
-        Some(recording) => Box::new(recording.packets(from_ns)),
-        None => Box::new(Background::new(scenario.rate, from_ns, plan.seed + 1)),
-    };
-    let packets = merged(background, closing);
-    for packet in packets.take_while(|packet| packet.at_ns < from_ns + length_ns) {
-        let was_away = std::mem::replace(&mut away, is_away(scenario.event, packet.at_ns, from_ns, length_ns));
-        if away {
-            continue;
-        }
-        if was_away {
-            sender.restart();
-        }
-        let jump = 3 * (packet.at_ns - from_ns) / length_ns;
-        if scenario.event == Event::ClockJumps && jump > jumps {
-            sender.jump(if jump == 1 { JUMP_NS } else { -JUMP_NS });
-            jumps = jump;
-        }
-        sender.send(packet);
-    }
-    Ok(Sending {
-        sent: sender.sent,
-        first_ns,
-        closing: sender.closing.iter().copied().collect(),
-        from_ns,
-    })
-}
-
 /// What happens to others in the middle.
 fn happen(event: Event, others: &mut [Subscriber], runtime: &Runtime, model: Option<&Path>) -> Result<(), String> {
     match (event, model, &runtime.control) {
@@ -306,8 +215,10 @@ fn run(
         let sending = scope.spawn(|| send(scenario, plan, &mut sender, bin_ns, || subscriber.so_far()));
         let (begun, mut happened) = (Instant::now(), Ok(false));
         while !sending.is_finished() {
-            std::thread::sleep(look.min(half.saturating_sub(begun.elapsed()).max(LOOK / 10)));
-            memory.extend(runtime.process.status("VmRSS"));
+            std::thread::sleep(LOOK / 10);
+            if begun.elapsed() >= look * memory.len() as u32 {
+                memory.extend(runtime.process.status("VmRSS"));
+            }
             if happened == Ok(false) && begun.elapsed() >= half {
                 happened = happen(scenario.event, &mut others, &runtime, other_model.as_deref()).map(|()| true);
             }
@@ -420,6 +331,12 @@ fn tell(summary: &serde_json::Value, resident_kib: Option<u64>, measured: &mut M
     let listed = |name: &str| summary[name].as_array().cloned().unwrap_or_default();
     for name in ["imbalances", "failures"] {
         problems.extend(listed(name).iter().map(|one| format!("{name}: {one}")));
+    }
+    if measured.closed_before > 0 {
+        let (before, all) = (measured.closed_before, measured.stages.total.count);
+        measured.notes.push(format!(
+            "bins closed by the clock before their packet came: {before} of {all}"
+        ));
     }
     if let Some(kib) = resident_kib {
         measured.notes.push(format!("resident at the end: {} MiB", kib / 1_024));

@@ -3,7 +3,7 @@
 //! ```text
 //! floor      → what this machine costs without the runtime
 //! schedule   → when packets are to be sent, whatever comes of them (an open loop)
-//! load       → a device on the bridge         ┐
+//! sending, load → a device on the bridge      ┐
 //! runtime    → `neurohorizon run`             ├ processes of their own; disturb: what goes on beside them
 //! subscriber → takes and stamps predictions   ┘
 //! stages, quantiles, ledger → what came of it
@@ -21,6 +21,8 @@ pub mod floor;
 pub mod gates;
 pub mod html;
 pub mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 pub mod load;
 pub mod looped;
 pub mod measure;
@@ -31,6 +33,7 @@ pub mod report;
 pub mod runtime;
 pub mod scenario;
 pub mod schedule;
+pub mod sending;
 pub mod stages;
 pub mod subscriber;
 pub mod wake;

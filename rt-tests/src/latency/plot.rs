@@ -23,6 +23,9 @@ pub struct Curve<'a> {
 /// A curve, and its points as shares of the area.
 type Placed<'a, 'b> = (&'a Curve<'b>, Vec<(f64, f64)>);
 
+/// A place on an axis as a share of it, and its label.
+type Tick = (f64, String);
+
 /// Nines of a share: 0 of none, 1 of 90 %, 2 of 99 %.
 fn nines(share: f64) -> f64 {
     -(1.0 - share).max(1e-9).log10()
@@ -45,12 +48,7 @@ fn placed<'a, 'b>(curves: &'a [Curve<'b>], place: impl Fn((f64, f64)) -> (f64, f
 }
 
 /// A plot of points that are shares of the area, both from 0 to 1; ticks likewise.
-fn drawn(
-    title: &str,
-    axes: (&str, &str),
-    ticks: (&[(f64, String)], &[(f64, String)]),
-    lines: &[Placed<'_, '_>],
-) -> String {
+fn drawn(title: &str, axes: (&str, &str), ticks: (&[Tick], &[Tick]), lines: &[Placed<'_, '_>]) -> String {
     let x = |share: f64| LEFT + share * (WIDTH - LEFT - RIGHT);
     let y = |share: f64| HEIGHT - BELOW - share * (HEIGHT - BELOW - ABOVE);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" width={WIDTH} role=img aria-label=\"{title}\">");
@@ -106,7 +104,7 @@ fn drawn(
 }
 
 /// Ticks of decades of µs up to `most`, log₁₀.
-fn decades(most: f64) -> Vec<(f64, String)> {
+fn decades(most: f64) -> Vec<Tick> {
     (0..=most as i32)
         .map(|decade| (f64::from(decade) / most, format!("{}", 10f64.powi(decade))))
         .collect()
@@ -119,7 +117,7 @@ pub fn percentiles(curves: &[Curve<'_>]) -> String {
         most(curves, |point| log_us(point.1)).ceil(),
     );
     let shares = ["0", "90", "99", "99.9", "99.99", "99.999", "99.9999"].iter().zip(0..);
-    let across: Vec<(f64, String)> = shares
+    let across: Vec<Tick> = shares
         .take_while(|(_, nines)| f64::from(*nines) <= widest)
         .map(|(label, nines)| (f64::from(nines) / widest, format!("{label} %")))
         .collect();
@@ -135,7 +133,7 @@ pub fn percentiles(curves: &[Curve<'_>]) -> String {
 /// Share of predictions that take no longer than a time.
 pub fn cumulative(curves: &[Curve<'_>]) -> String {
     let widest = most(curves, |point| log_us(point.1)).ceil();
-    let up: Vec<(f64, String)> = (0..=4)
+    let up: Vec<Tick> = (0..=4)
         .map(|step| (f64::from(step) / 4.0, format!("{} %", 25 * step)))
         .collect();
     let lines = placed(curves, |(share, us)| (log_us(us) / widest, share));
