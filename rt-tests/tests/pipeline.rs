@@ -253,6 +253,8 @@ enum Fault {
     Fails,
     NotANumber,
     TakesThreeBins,
+    /// Once: more bins than there are slots.
+    TakesFortyBinsOnce,
 }
 
 /// The mean-rate model with a fault at every tenth window.
@@ -289,6 +291,8 @@ impl Predictor for Faulty {
                 Fault::Fails => return Err(PredictError("test".into())),
                 Fault::NotANumber => log_rates[1] = f32::NAN,
                 Fault::TakesThreeBins => std::thread::sleep(Duration::from_nanos(3 * BIN as u64)),
+                Fault::TakesFortyBinsOnce if self.2 == 10 => std::thread::sleep(Duration::from_nanos(40 * BIN as u64)),
+                Fault::TakesFortyBinsOnce => {}
             }
         }
         Ok(())
@@ -299,6 +303,30 @@ fn faulty(fault: Fault) -> (Box<dyn Predictor>, NullModel) {
     let (_, null) = two_units();
     let model = MeanRate::new(ids(2), SHAPE, &null.log_rates, "test").unwrap();
     (Box::new(Faulty(model, fault, 0)), null)
+}
+
+#[test]
+fn a_stall_of_more_bins_than_there_are_slots_costs_none() {
+    let mut config = config(Duration::from_secs(10));
+    config.publish.endpoint = free_endpoint();
+    let subscriber = subscribe(&config.publish.endpoint, 99);
+    let run = start(
+        &config,
+        replay(2_000, Pace::Clocked(1.0)),
+        faulty(Fault::TakesFortyBinsOnce),
+    );
+    let received = subscriber.join().unwrap();
+    let summary = run.join();
+    check_balance(&summary);
+    assert_eq!(
+        (summary.bins.published, summary.bins.without_slot, received.len()),
+        (96, 0, 96),
+        "{summary}"
+    );
+    assert!(summary.bins.stood_in >= 36, "{summary}");
+    for pair in received.windows(2) {
+        assert_eq!(pair[1].0.bin_index, pair[0].0.bin_index + 1);
+    }
 }
 
 #[test]

@@ -23,7 +23,9 @@ use super::predictor::Predictor;
 use super::slot::{Announced, PredictionSlot, SlotFiller};
 use super::sources::SourceWatch;
 
-/// Sleep between looks for a free slot, where nothing runs by the clock.
+/// Longest wait for a free slot where bins go by the clock, ns.
+const LONGEST_SLOT_WAIT_NS: i64 = 5_000_000;
+/// Sleep between looks for a free slot.
 const SLOT_WAIT: Duration = Duration::from_micros(50);
 
 /// What the decode thread counted.
@@ -184,11 +186,15 @@ impl Decoder {
         self.tell();
     }
 
-    /// A free slot. Where nothing runs by the clock, waits for the publisher to give one back.
+    /// A free slot. Where there is none, waits for the publisher to give one back: for a quarter of a bin at most where bins
+    /// go by the clock, which is long where this thread catches up and the publisher lets go what it has stood in for.
     fn free_slot(&mut self) -> Option<Box<PredictionSlot>> {
+        let most_ns = LONGEST_SLOT_WAIT_NS.min(self.predictor.bin_ns() / 4);
+        let until_ns = self.deadline.budget_ns.map(|_| monotonic_ns() + most_ns);
         loop {
             let slot = self.slots.take();
-            if slot.is_some() || self.deadline.budget_ns.is_some() || !self.slots.publisher_lives() {
+            let over = until_ns.is_some_and(|until_ns| monotonic_ns() > until_ns);
+            if slot.is_some() || over || !self.slots.publisher_lives() {
                 return slot;
             }
             std::thread::sleep(SLOT_WAIT);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::{Collector, Record};
 use super::super::wire::counters::add;
 use super::super::wire::datagrams::{Datagrams, Presence, DATAGRAMS};
@@ -68,8 +69,10 @@ impl Blackrock {
 impl DeviceLink for BlackrockLink {
     const PIECES: usize = DATAGRAMS;
 
-    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
-        let Some((datagram, _)) = self.datagrams.receive()? else {
+    fn take(&mut self, clock: HostClock, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+        let received = self.datagrams.receive()?;
+        let now_ns = clock.now_ns();
+        let Some((datagram, _)) = received else {
             self.presence.silent(now_ns, collector);
             return Ok(Taken::Nothing);
         };

@@ -10,6 +10,7 @@ use rustix::fs::{open, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::{isatty, tcflush, tcgetattr, tcsetattr, OptionalActions, QueueSelector};
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::Collector;
 use super::super::wire::counters::add;
 use super::super::wire::device::Taken;
@@ -85,14 +86,16 @@ impl Serial {
     pub fn take(
         &mut self,
         packets: &mut Packets,
-        now_ns: i64,
+        clock: HostClock,
         collector: &mut Collector,
         sink: &mut dyn EventSink,
     ) -> Taken {
         let Some(file) = &mut self.file else {
             return Taken::Nothing;
         };
-        match file.read(&mut self.buffer) {
+        let read = file.read(&mut self.buffer);
+        let now_ns = clock.now_ns();
+        match read {
             Ok(bytes) if bytes > 0 => {
                 add(&collector.counters().bytes, bytes as u64);
                 let before = self.decoder.counts();

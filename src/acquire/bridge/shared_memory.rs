@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use firmware_bridge_shm::{Link, Peer, PopError, Reader, Role, SharedRing, Sizes, Writer};
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::Collector;
 use super::super::wire::counters::add;
 use super::super::wire::device::Taken;
@@ -76,11 +77,13 @@ impl SharedMemory {
     pub fn take(
         &mut self,
         packets: &mut Packets,
-        now_ns: i64,
+        clock: HostClock,
         collector: &mut Collector,
         sink: &mut dyn EventSink,
     ) -> Taken {
-        match self.reader.pop(&mut self.buffer) {
+        let popped = self.reader.pop(&mut self.buffer);
+        let now_ns = clock.now_ns();
+        match popped {
             Ok(Some(length)) => {
                 let opened = self.peer.opened();
                 if opened != std::mem::replace(&mut self.opened, opened) {

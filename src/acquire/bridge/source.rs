@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::Collector;
 use super::super::wire::datagrams::DATAGRAMS;
 use super::super::wire::device::{Device, DeviceLink, Taken};
@@ -147,13 +148,13 @@ impl DeviceLink for BridgeLink {
         let _ = collector;
     }
 
-    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+    fn take(&mut self, clock: HostClock, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
         let packets = &mut self.packets;
         match &mut self.carried {
-            Carried::Udp(udp) => udp.take(packets, now_ns, collector, sink),
-            Carried::Serial(serial) => Ok(serial.take(packets, now_ns, collector, sink)),
+            Carried::Udp(udp) => udp.take(packets, clock, collector, sink),
+            Carried::Serial(serial) => Ok(serial.take(packets, clock, collector, sink)),
             #[cfg(target_os = "linux")]
-            Carried::SharedMemory(memory) => Ok(memory.take(packets, now_ns, collector, sink)),
+            Carried::SharedMemory(memory) => Ok(memory.take(packets, clock, collector, sink)),
         }
     }
 

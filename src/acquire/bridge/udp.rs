@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use crossbeam_channel::{bounded, Receiver, Sender};
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::Collector;
 use super::super::wire::datagrams::Datagrams;
 use super::super::wire::device::Taken;
@@ -106,11 +107,13 @@ impl Udp {
     pub fn take(
         &mut self,
         packets: &mut Packets,
-        now_ns: i64,
+        clock: HostClock,
         collector: &mut Collector,
         sink: &mut dyn EventSink,
     ) -> Result<Taken, String> {
-        let Some((datagram, from)) = self.datagrams.receive()? else {
+        let received = self.datagrams.receive()?;
+        let now_ns = clock.now_ns();
+        let Some((datagram, from)) = received else {
             packets.silent(now_ns, collector);
             return Ok(Taken::Nothing);
         };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::{Collector, Record};
 use super::super::wire::counters::add;
 use super::super::wire::device::{Device, DeviceLink, Taken};
@@ -80,8 +81,10 @@ impl IntanLink {
 impl DeviceLink for IntanLink {
     const PIECES: usize = READS;
 
-    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
-        match self.tcp.read(now_ns, &mut self.buffer) {
+    fn take(&mut self, clock: HostClock, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+        let got = self.tcp.read(clock.now_ns(), &mut self.buffer);
+        let now_ns = clock.now_ns();
+        match got {
             Got::Bytes(bytes) => self.read(bytes, now_ns, collector, sink),
             Got::Connected => collector.connected(now_ns),
             Got::Lost => {

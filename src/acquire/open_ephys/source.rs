@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use zmq::{Context, Message, PollEvents, Socket, SocketEvent, SocketType, DONTWAIT};
 
+use super::super::host_time::HostClock;
 use super::super::wire::collect::{Collector, Record};
 use super::super::wire::counters::add;
 use super::super::wire::device::{Device, DeviceLink, Taken};
@@ -224,11 +225,11 @@ impl DeviceLink for OpenEphysLink {
         self.watch(now_ns, collector);
     }
 
-    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
+    fn take(&mut self, clock: HostClock, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String> {
         match self.receive().map_err(|error| error.to_string())? {
             0 => Ok(Taken::Nothing),
             frames => {
-                self.read(frames, now_ns, collector, sink);
+                self.read(frames, clock.now_ns(), collector, sink);
                 Ok(Taken::Something)
             }
         }

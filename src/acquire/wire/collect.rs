@@ -10,8 +10,9 @@ use super::{ClockConfig, DeviceClock, Placed, UnitList, WireCounters};
 
 /// Spikes pushed to the sink at once.
 const CHUNK: usize = 512;
-/// Least time from one clock marker to the next, ns: a marker takes two places in the ring.
-const MARKER_NS: i64 = 200_000;
+/// Least time from one clock marker to the next, ns: a marker takes two places in the ring. What comes within it of a marker
+/// closes its bin only with what comes next.
+const MARKER_NS: i64 = 50_000;
 /// Longest time that the clock stands still for records that have not been read yet, ns.
 const HELD_NS: i64 = 1_000_000_000;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::host_time::monotonic_ns;
+use super::super::host_time::{monotonic_ns, HostClock};
 use super::super::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, SpikeEvent, WayBack};
 use super::collect::Collector;
 use super::WireCounters;
@@ -48,11 +48,11 @@ pub trait DeviceLink: Send {
     /// What is to be done once a poll, before anything is taken.
     fn begin_poll(&mut self, _now_ns: i64, _collector: &mut Collector) {}
 
-    /// Takes one piece of what the device has sent by host time `now_ns`, without waiting.
+    /// Takes one piece of what the device has sent, without waiting. What it received came by the time that `clock` then shows.
     ///
     /// # Errors
     /// What ends the source, in words. A device that goes is no error.
-    fn take(&mut self, now_ns: i64, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String>;
+    fn take(&mut self, clock: HostClock, collector: &mut Collector, sink: &mut dyn EventSink) -> Result<Taken, String>;
 
     /// Waits until there is something to take, for [`super::WAIT_NS`] or so at the longest.
     ///
@@ -88,10 +88,10 @@ impl<L: DeviceLink> Device<L> {
 
     /// What has waited until now is older than the run: taken for new, it would put the device's clock wrong.
     fn leave_out_what_came_before(&mut self) {
-        let now_ns = monotonic_ns();
+        let clock = HostClock::of_poll(monotonic_ns());
         for _ in 0..MOST_BEFORE {
             // A failure is told by the first poll.
-            let taken = self.link.take(now_ns, &mut self.collector, &mut Nowhere);
+            let taken = self.link.take(clock, &mut self.collector, &mut Nowhere);
             if taken != Ok(Taken::Something) {
                 break;
             }
@@ -149,8 +149,9 @@ impl<L: DeviceLink> Source for Device<L> {
 
     fn poll(&mut self, now_ns: i64, sink: &mut dyn EventSink) -> Result<Poll, SourceError> {
         self.link.begin_poll(now_ns, &mut self.collector);
+        let clock = HostClock::of_poll(now_ns);
         for piece in 0..L::PIECES {
-            let taken = self.link.take(now_ns, &mut self.collector, sink);
+            let taken = self.link.take(clock, &mut self.collector, sink);
             if taken.map_err(|problem| self.failed(problem))? == Taken::Something {
                 continue;
             }
