@@ -5,10 +5,11 @@ use std::process::Command;
 use neurohorizon::data::arrays::{ArrayFile, ArrayWriter, Elements};
 use neurohorizon::data::Recording;
 use neurohorizon::model::checkpoint::{Checkpoint, Stored};
-use neurohorizon::model::config::{HistoryConfig, ModelConfig};
+use neurohorizon::model::config::{Decoder, Feedback, HistoryConfig, ModelConfig};
 use neurohorizon::pipeline::message::flags;
 use rt_tests::recorded::{that_sees_modalities, with_series};
 use rt_tests::subscriber::{free_endpoint, subscribe};
+use rt_tests::tiny::config;
 use serde_json::Value;
 
 /// Runs the program and reads the JSON object that it prints.
@@ -75,15 +76,15 @@ fn recent_history_begins_anew_after_unobserved_time_online_too() {
         .spike_units
         .iter()
         .for_each(|&unit| counts[unit as usize + 1] += 1.0);
-    let config = ModelConfig {
+    let tiny = ModelConfig {
         history: Some(HistoryConfig {
             time_constants_s: vec![0.02, 0.3, 5.0],
             population_time_constants: 2,
             components: 4,
         }),
-        ..ModelConfig::default()
+        ..config(Decoder::QueryAug(Feedback::None))
     };
-    let mut random = Checkpoint::random(&config, units.len(), 6);
+    let mut random = Checkpoint::random(&tiny, units.len(), 6);
     random.null_log_rates = Some(counts.iter().map(|count| (count / 10_000.0).ln()).collect());
     random.unit_ids = std::iter::once("NA".to_owned()).chain(units).collect();
     let folder = tempfile::tempdir().unwrap();

@@ -61,7 +61,9 @@ typedef struct nh_prediction {
   // What is to be known of this prediction, a bit each: 0 late, 1 spikes refused, 2 spikes too late for their bin, 3 units
   // unknown to the model, 4 too many spikes for the model, 5 the last prediction again, 6 mean rates, 7 not decoded, 8 the
   // model failed, 9 an earlier one was lost, 10 the GPU failed, 11 units still being identified, 12 samples lost, 13 samples too late,
-  // 14 a modality silent, 15 a device away, 16 spikes lost before the runtime, 17 a device's clock began anew.
+  // 14 a modality silent, 15 a device away, 16 spikes lost before the runtime, 17 a device's clock began anew, 18 something was
+  // not recorded, 19 fewer bins than usual, 20 mean rates because decoding was stuck, 21 a unit's rate at its limit, 22 stopped: mean
+  // rates and zeros until somebody releases it.
   uint32_t flags;
   // 1: float32, ln(expected spikes in the bin).
   uint32_t dtype;

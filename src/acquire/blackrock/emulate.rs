@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicBool;
 
+use super::super::wire::datagrams::source_address;
 use super::super::wire::play::{play, Played};
 use super::super::wire::ticks::ns_to_ticks;
 use super::super::{EventSink, Source, SourceError, SpikeEvent};
@@ -55,11 +56,7 @@ impl BlackrockEmulator {
     /// # Errors
     /// What the system says.
     pub fn new(config: BlackrockEmulatorConfig) -> std::io::Result<Self> {
-        let any: SocketAddr = match config.to {
-            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-            SocketAddr::V6(_) => ([0u16; 8], 0).into(),
-        };
-        let socket = UdpSocket::bind(any)?;
+        let socket = UdpSocket::bind(source_address(config.to))?;
         socket.set_broadcast(true)?;
         Ok(Self { socket, config })
     }

@@ -8,6 +8,7 @@ use firmware_bridge::{encode_frame, max_frame_len, ClockRequest, Message, Stream
 #[cfg(target_os = "linux")]
 use firmware_bridge_shm::{Link, Role, SharedRing, Sizes, Writer};
 
+use super::super::wire::datagrams::source_address;
 use super::serial::open_terminal;
 use super::Carrier;
 
@@ -35,11 +36,7 @@ impl Port {
     pub fn open(carrier: &Carrier) -> std::io::Result<Self> {
         match carrier {
             Carrier::Udp { listen, .. } => {
-                let any: SocketAddr = match listen {
-                    SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-                    SocketAddr::V6(_) => ([0u16; 8], 0).into(),
-                };
-                let socket = UdpSocket::bind(any)?;
+                let socket = UdpSocket::bind(source_address(*listen))?;
                 socket.set_nonblocking(true)?;
                 Ok(Self::Udp { socket, to: *listen })
             }

@@ -33,6 +33,8 @@ pub struct Packets {
     exchange: ClockExchange,
     /// Packets that had come before and that the link did not hand on.
     left_out: u64,
+    /// What the device itself refused: in starts of it that are over, and since its last.
+    refused: [u64; 2],
 }
 
 impl Packets {
@@ -46,6 +48,7 @@ impl Packets {
             presence: Presence::default(),
             exchange,
             left_out: 0,
+            refused: [0; 2],
         }
     }
 
@@ -137,10 +140,18 @@ impl Packets {
         counters.lost.store(counts.missing, Relaxed);
         let doubled = counts.duplicates + counts.stale + self.left_out;
         counters.duplicates.store(doubled, Relaxed);
-        counters.refused_by_device.store(header.overflow, Relaxed);
         if !arrival.is_new() {
             return Heard::Device;
         }
+        let [before, refused] = &mut self.refused;
+        if matches!(arrival, Arrival::Restart { .. }) {
+            *before += std::mem::take(refused);
+        }
+        // A packet that was overtaken has an older count.
+        *refused = header.overflow.max(*refused);
+        counters
+            .refused_by_device
+            .store(before.saturating_add(*refused), Relaxed);
         if matches!(arrival, Arrival::Restart { .. }) {
             collector.restarted();
         }

@@ -1,7 +1,7 @@
 //! Datagrams that come to an address, and whether the device that sends them is still there.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
@@ -17,6 +17,16 @@ pub(in crate::acquire) const DATAGRAMS: usize = 256;
 pub(crate) const RECEIVE_BUFFER: usize = 16 << 20;
 /// A device says something every few milliseconds: after this long without anything it is lost, ns.
 const SILENCE_NS: i64 = 500_000_000;
+
+/// Where datagrams to `to` are sent from: this machine alone where they stay on it.
+pub fn source_address(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(to) if to.ip().is_loopback() => (Ipv4Addr::LOCALHOST, 0).into(),
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(to) if to.ip().is_loopback() => (Ipv6Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
 
 /// A socket that listens.
 #[derive(Debug)]

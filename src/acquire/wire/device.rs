@@ -30,6 +30,10 @@ pub enum Taken {
     Nothing,
 }
 
+/// Longest time that one poll takes pieces for, ns: what takes long to read must not keep the clock, and with it the bins of
+/// others, from going on.
+const LONGEST_POLL_NS: i64 = 2_000_000;
+
 /// The way to a device: reads what it sends, and knows how it is written.
 pub trait DeviceLink: Send {
     /// Pieces taken in one poll before the source's thread looks at the run again.
@@ -153,6 +157,9 @@ impl<L: DeviceLink> Source for Device<L> {
         for piece in 0..L::PIECES {
             let taken = self.link.take(clock, &mut self.collector, sink);
             if taken.map_err(|problem| self.failed(problem))? == Taken::Something {
+                if clock.now_ns() - now_ns > LONGEST_POLL_NS {
+                    break;
+                }
                 continue;
             }
             let poll = self.collector.flush(now_ns, sink);
