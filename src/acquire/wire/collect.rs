@@ -14,7 +14,7 @@ const CHUNK: usize = 512;
 /// closes its bin only with what comes next.
 const MARKER_NS: i64 = 50_000;
 /// Longest time that the clock stands still for records that have not been read yet, ns.
-const HELD_NS: i64 = 100_000_000;
+const HELD_NS: i64 = 1_000_000_000;
 
 /// A spike of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
