@@ -35,20 +35,12 @@ pub fn start(
     };
     let predictor = MeanRate::new(ids, shape, &log_rates, "the test").expect("rates that are numbers");
     let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: 1 << 18,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: endpoint.into(),
-            latest_endpoint: None,
+        ..RunConfig::new(PublishConfig {
             high_water_mark: 10_000,
             wait_for_subscriber,
-        },
+            ..PublishConfig::at(endpoint)
+        })
     };
     let null = NullModel {
         log_rates,

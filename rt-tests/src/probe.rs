@@ -6,9 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use neurohorizon::acquire::wire::WireCounters;
 use neurohorizon::acquire::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, WayBack};
-use neurohorizon::model::conditions::Tokens;
-use neurohorizon::model::config::ModelConfig;
-use neurohorizon::pipeline::{BinSpikes, OutputSpec, PredictError, Predictor};
+use neurohorizon::pipeline::layer::Layer;
+use neurohorizon::pipeline::{BinSpikes, Predictor};
 
 use crate::counting;
 use crate::system_calls::{Call, Usage, Watched};
@@ -150,59 +149,17 @@ pub struct LookedAt {
     pub beside: Box<dyn FnMut(u64) + Send>,
 }
 
-impl Predictor for LookedAt {
-    fn unit_ids(&self) -> &[String] {
-        self.inner.unit_ids()
+impl Layer for LookedAt {
+    fn inner(&self) -> &dyn Predictor {
+        self.inner.as_ref()
     }
-    fn bin_ns(&self) -> i64 {
-        self.inner.bin_ns()
+    fn inner_mut(&mut self) -> &mut dyn Predictor {
+        self.inner.as_mut()
     }
-    fn history_ns(&self) -> i64 {
-        self.inner.history_ns()
-    }
-    fn horizon_bins(&self) -> usize {
-        self.inner.horizon_bins()
-    }
-    fn model_hash(&self) -> u64 {
-        self.inner.model_hash()
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn max_spikes(&self) -> usize {
-        self.inner.max_spikes()
-    }
-    fn worker_threads(&self) -> Vec<i32> {
-        self.inner.worker_threads()
-    }
-    fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
+    fn on_bin_closed(&mut self, bin: &BinSpikes<'_>) {
         let time = self.probe.look();
         (self.beside)(time);
         self.inner.bin_closed(bin);
-    }
-    fn network_config(&self) -> Option<&ModelConfig> {
-        self.inner.network_config()
-    }
-    fn show(&mut self, modalities: &[Tokens]) {
-        self.inner.show(modalities);
-    }
-    fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
-        self.inner.predict(times_s, units, log_rates)
-    }
-    fn predict_within(
-        &mut self,
-        times_s: &[f64],
-        units: &[u32],
-        bins: &mut dyn FnMut() -> usize,
-        log_rates: &mut [f32],
-    ) -> Result<usize, PredictError> {
-        self.inner.predict_within(times_s, units, bins, log_rates)
-    }
-    fn outputs(&self) -> Vec<OutputSpec> {
-        self.inner.outputs()
-    }
-    fn output(&mut self, index: usize, out: &mut [f32]) -> Result<(), PredictError> {
-        self.inner.output(index, out)
     }
 }
 

@@ -191,20 +191,11 @@ fn the_pipeline_goes_on_and_says_so() {
     };
     let source = Replay::new("test", spikes, 0, bins * bin_ns, Pace::AsFast, bin_ns).unwrap();
     let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: free_endpoint(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
+        ..RunConfig::new(PublishConfig {
             wait_for_subscriber: Duration::from_secs(10),
-        },
+            ..PublishConfig::at(&free_endpoint())
+        })
     };
     let predicted = bins as u64 + 1 - (history_ns as u64).div_ceil(bin_ns as u64);
     let subscriber = flags_of(&config.publish.endpoint, predicted);

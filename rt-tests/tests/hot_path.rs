@@ -170,21 +170,16 @@ fn start(
     settings: Settings,
 ) -> (Run, Arc<AtomicBool>) {
     let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
         // On a busy machine too every bin is to be decoded.
         deadline_ns: Some(500 * MS),
-        stuck_after_ns: None,
         ring_events: 4_096,
-        decode_core: None,
         realtime: settings,
-        publish: PublishConfig {
-            endpoint: rt_tests::subscriber::free_endpoint(),
+        ..RunConfig::new(PublishConfig {
             latest_endpoint: Some("tcp://127.0.0.1:*".into()),
             high_water_mark: 10_000,
             wait_for_subscriber: Duration::from_secs(5),
-        },
-        guard: Default::default(),
+            ..PublishConfig::at(&rt_tests::subscriber::free_endpoint())
+        })
     };
     let null = NullModel {
         log_rates: vec![-1.0; predictor.unit_ids().len()],

@@ -222,21 +222,10 @@ fn computed_in_a_run(config: &ModelConfig) {
     };
     let source = Replay::new("test", spikes, 0, 4_000 * MS, Pace::Clocked(1.0), MS).unwrap();
     let run = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
         // Whatever else the machine does, the bins must come.
         deadline_ns: Some(1_000 * MS),
-        stuck_after_ns: None,
         ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: "tcp://127.0.0.1:*".into(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
-            wait_for_subscriber: Duration::ZERO,
-        },
+        ..RunConfig::new(PublishConfig::at("tcp://127.0.0.1:*"))
     };
     let run = Run::start(&run, vec![Box::new(source)], Box::new(predictor), &null, Arc::default()).unwrap();
     assert!(run.wait(Duration::from_secs(60)));

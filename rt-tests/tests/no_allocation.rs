@@ -171,20 +171,8 @@ fn allocations(pace: Pace, seconds: i64, record_bytes: Option<usize>) -> (u64, u
         predictions: predictions.clone(),
     };
     let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: "tcp://127.0.0.1:*".into(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
-            wait_for_subscriber: Duration::ZERO,
-        },
+        ..RunConfig::new(PublishConfig::at("tcp://127.0.0.1:*"))
     };
     let null = NullModel {
         log_rates: vec![0.0; 48],

@@ -45,20 +45,11 @@ fn run(source: Box<dyn Source>, predictor: Box<dyn Predictor>, null: &NullModel)
     socket.connect(&endpoint).unwrap();
     socket.set_subscribe(b"").unwrap();
     let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint,
-            latest_endpoint: None,
-            high_water_mark: 1_000,
+        ..RunConfig::new(PublishConfig {
             wait_for_subscriber: Duration::from_secs(10),
-        },
+            ..PublishConfig::at(&endpoint)
+        })
     };
     let subscriber = std::thread::spawn(move || {
         let (mut received, mut hello) = (Vec::new(), Value::Null);
@@ -316,23 +307,7 @@ fn outputs_whose_topics_begin_alike_are_refused() {
         }
     }
     let (model, null) = with_outputs(false);
-    let publish = PublishConfig {
-        endpoint: "tcp://127.0.0.1:*".into(),
-        latest_endpoint: None,
-        high_water_mark: 1_000,
-        wait_for_subscriber: Duration::ZERO,
-    };
-    let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
-        ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish,
-    };
+    let config = RunConfig::new(PublishConfig::at("tcp://127.0.0.1:*"));
     let source = vec![recorded(100, Pace::AsFast)];
     let refused = Run::start(&config, source, Box::new(Alike(model)), &null, Arc::default());
     let error = refused.err().unwrap().to_string();

@@ -53,20 +53,12 @@ fn two_units() -> (Box<dyn Predictor>, NullModel) {
 
 fn config(wait_for_subscriber: Duration) -> RunConfig {
     RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: "tcp://127.0.0.1:*".into(),
+        ..RunConfig::new(PublishConfig {
             latest_endpoint: Some("tcp://127.0.0.1:*".into()),
-            high_water_mark: 1_000,
             wait_for_subscriber,
-        },
+            ..PublishConfig::at("tcp://127.0.0.1:*")
+        })
     }
 }
 
@@ -305,19 +297,21 @@ fn faulty(fault: Fault) -> (Box<dyn Predictor>, NullModel) {
     (Box::new(Faulty(model, fault, 0)), null)
 }
 
-#[test]
-fn a_stall_of_more_bins_than_there_are_slots_costs_none() {
+/// A run of 100 bins with a fault, by the clock: what was received of it, and its summary.
+fn by_the_clock(fault: Fault) -> (Vec<(MessageHeader, Vec<f32>)>, RunSummary) {
     let mut config = config(Duration::from_secs(10));
     config.publish.endpoint = free_endpoint();
     let subscriber = subscribe(&config.publish.endpoint, 99);
-    let run = start(
-        &config,
-        replay(2_000, Pace::Clocked(1.0)),
-        faulty(Fault::TakesFortyBinsOnce),
-    );
+    let run = start(&config, replay(2_000, Pace::Clocked(1.0)), faulty(fault));
     let received = subscriber.join().unwrap();
     let summary = run.join();
     check_balance(&summary);
+    (received, summary)
+}
+
+#[test]
+fn a_stall_of_more_bins_than_there_are_slots_costs_none() {
+    let (received, summary) = by_the_clock(Fault::TakesFortyBinsOnce);
     assert_eq!(
         (summary.bins.published, summary.bins.without_slot, received.len()),
         (96, 0, 96),
@@ -357,17 +351,7 @@ fn a_model_that_fails_gives_neutral_predictions_that_say_so() {
 
 #[test]
 fn a_slow_model_gives_held_predictions_that_say_so_and_no_gap() {
-    let mut config = config(Duration::from_secs(10));
-    config.publish.endpoint = free_endpoint();
-    let subscriber = subscribe(&config.publish.endpoint, 99);
-    let run = start(
-        &config,
-        replay(2_000, Pace::Clocked(1.0)),
-        faulty(Fault::TakesThreeBins),
-    );
-    let received = subscriber.join().unwrap();
-    let summary = run.join();
-    check_balance(&summary);
+    let (received, summary) = by_the_clock(Fault::TakesThreeBins);
     assert_eq!((summary.bins.published, received.len()), (96, 96));
     assert!(summary.bins.held >= 5 && summary.bins.stood_in >= 5, "{summary}");
     assert!(summary.bins.superseded >= 5, "{summary}");

@@ -34,20 +34,11 @@ const S: i64 = 1_000 * MS;
 
 fn run_config(endpoint: &str, deadline_ns: i64) -> RunConfig {
     RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
         deadline_ns: Some(deadline_ns),
-        stuck_after_ns: None,
-        ring_events: 1 << 16,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: endpoint.into(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
+        ..RunConfig::new(PublishConfig {
             wait_for_subscriber: Duration::from_secs(10),
-        },
+            ..PublishConfig::at(endpoint)
+        })
     }
 }
 
@@ -502,4 +493,56 @@ fn a_signal_has_identities_computed_anew_and_saved() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && errors.contains("--calibrate"), "{errors}");
     assert!(!none.exists());
+}
+
+#[test]
+fn identities_of_a_model_that_came_later_are_not_saved_as_the_first_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, out] = ["model.safetensors", "saved.safetensors"].map(|name| folder.path().join(name));
+    std::fs::write(&file, small().to_safetensors(Stored::F32).unwrap()).unwrap();
+    let rig = folder.path().join("rig.toml");
+    let text = "[simulate]\nunits = 24\nfit_s = 1.0\nduration_s = 600.0\nspeed = 4.0\n[publish]\nendpoint = \
+                \"tcp://127.0.0.1:*\"\nlatest_endpoint = \"\"\n";
+    std::fs::write(&rig, text).unwrap();
+    let (program, control) = (rt_tests::program(), free_endpoint());
+    let mut run = Command::new(&program);
+    run.arg("run")
+        .arg(&rig)
+        .arg("--checkpoint")
+        .arg(&file)
+        .arg("--save-identities")
+        .arg(&out);
+    run.args([
+        "--device",
+        "cpu",
+        "--json",
+        "--quiet",
+        "--calibrate",
+        "2",
+        "--control",
+        &control,
+    ]);
+    let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ctl = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .args(["ctl", "--endpoint", &control, "--patience", "30", "--json"])
+            .args(arguments);
+        serde_json::from_slice::<serde_json::Value>(&command.output().unwrap().stdout).unwrap()
+    };
+    ctl(&["swap", file.to_str().unwrap()]);
+    let patience = Instant::now() + Duration::from_secs(60);
+    // It goes along until it has identities of its own.
+    while ctl(&["state"])["exchanged"] != 1 {
+        assert!(Instant::now() < patience, "the second model never predicted");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ctl(&["stop"]);
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && errors.contains("another model took the first one's place"),
+        "{errors}"
+    );
+    assert!(!out.exists());
 }

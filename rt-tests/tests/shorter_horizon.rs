@@ -160,20 +160,12 @@ fn a_run_publishes_the_bins_that_there_is_time_for_and_says_how_many() {
     let source = Replay::new("test", spikes, 0, 4_000 * MS, Pace::Clocked(1.0), MS).unwrap();
     let endpoint = free_endpoint();
     let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
         stuck_after_ns: Some(1_000 * MS),
         ring_events: 4_096,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: endpoint.clone(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
+        ..RunConfig::new(PublishConfig {
             wait_for_subscriber: Duration::from_secs(10),
-        },
+            ..PublishConfig::at(&endpoint)
+        })
     };
     let null = NullModel {
         log_rates: vec![-1.0],

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{print_json, signals, CliError};
 use crate::control::{Client, ControlError, Request, DEFAULT_ENDPOINT};
-use crate::pipeline::ParameterValues;
+use crate::pipeline::{ParameterValues, NO_LIMIT_HZ};
 
 /// Tell a run what to do while it goes on
 ///
@@ -98,23 +98,18 @@ const SHORTEST_S: f64 = 0.01;
 
 fn parameters(pairs: &[String]) -> Result<ParameterValues, CliError> {
     let mut map = Map::new();
-    let mut unlimited = false;
     for pair in pairs {
         let fault = || CliError::Config(format!("{pair:?} is not KEY=NUMBER"));
         let (key, number) = pair.split_once('=').ok_or_else(fault)?;
         let value: f64 = number.trim().parse().map_err(|_| fault())?;
-        // JSON has no infinity, and no other parameter may be infinite.
-        unlimited |= key == "most_rate_hz" && value == f64::INFINITY;
-        let value = if value == f64::INFINITY { f64::MAX } else { value };
-        let value = serde_json::Number::from_f64(value).ok_or_else(fault)?;
+        if value.is_nan() {
+            return Err(fault());
+        }
+        // No other parameter may be infinite: the run refuses it by name.
+        let value = serde_json::Number::from_f64(value.min(NO_LIMIT_HZ)).ok_or_else(fault)?;
         map.insert(key.trim().to_string(), Value::Number(value));
     }
-    let mut values: ParameterValues =
-        serde_json::from_value(Value::Object(map)).map_err(|error| CliError::Config(error.to_string()))?;
-    if unlimited {
-        values.most_rate_hz = Some(f64::MAX);
-    }
-    Ok(values)
+    serde_json::from_value(Value::Object(map)).map_err(|error| CliError::Config(error.to_string()))
 }
 
 fn every(seconds: Option<f64>) -> Result<Option<Duration>, CliError> {
@@ -264,7 +259,10 @@ mod tests {
             parameters(&pairs).map_err(|error| error.to_string())
         };
         let values = read(&["deadline_ms=15", "most_rate_hz=inf"]).unwrap();
-        assert_eq!((values.deadline_ms, values.most_rate_hz), (Some(15.0), Some(f64::MAX)));
+        assert_eq!(
+            (values.deadline_ms, values.most_rate_hz),
+            (Some(15.0), Some(NO_LIMIT_HZ))
+        );
         assert!(read(&["deadline"]).unwrap_err().contains("\"deadline\""));
         assert!(read(&["deadline_ms=soon"]).unwrap_err().contains("soon"));
         assert!(read(&["deadline_ms=NaN"]).unwrap_err().contains("NaN"));

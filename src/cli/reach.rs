@@ -136,6 +136,7 @@ pub fn run(args: &ReachArgs) -> Result<ExitCode, CliError> {
         means_from: fitted.means_from,
         notes: Vec::new(),
         before: None,
+        observed: Vec::new(),
     }])?;
     let model = build_predictor(
         &section,
@@ -291,19 +292,7 @@ fn task(args: &ReachArgs, checkpoint: Option<&Checkpoint>) -> Result<ReachTask, 
 
 fn run_config(args: &ReachArgs) -> RunConfig {
     RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: RING_EVENTS,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: args.endpoint.clone(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
-            wait_for_subscriber: Duration::ZERO,
-        },
+        ..RunConfig::new(PublishConfig::at(&args.endpoint))
     }
 }

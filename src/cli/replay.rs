@@ -78,19 +78,11 @@ fn config(args: &ReplayArgs, header: &RunHeader) -> Result<RunConfig, CliError> 
     Ok(RunConfig {
         start_ns: header.bins.start_ns,
         grace_ns: header.bins.grace_ns,
-        deadline_ns: None,
-        stuck_after_ns: None,
         ring_events: header.bins.ring_events,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            // Without --publish nobody can hear it.
-            endpoint: args.publish.clone().unwrap_or_else(|| "inproc://replay".into()),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
+        ..RunConfig::new(PublishConfig {
             wait_for_subscriber: Duration::from_nanos(wait_for_subscriber as u64),
-        },
+            ..PublishConfig::at(&args.publish.clone().unwrap_or_else(|| "inproc://replay".into()))
+        })
     })
 }
 
@@ -111,8 +103,8 @@ fn later_models(
     also: Vec<PathBuf>,
 ) -> Box<LoadRecorded> {
     let (first, latents) = (first.clone(), latents.clone());
-    Box::new(move |hash, file| {
-        let recorded = PathBuf::from(file);
+    Box::new(move |hash, origin| {
+        let recorded = PathBuf::from(origin.file);
         let mut found = None;
         for path in also.iter().chain([&recorded]) {
             match Checkpoint::load(path) {
@@ -127,10 +119,11 @@ fn later_models(
             }
         }
         let Some((path, checkpoint)) = found else {
-            return Err(format!("it was {file} and is not there any more: --also FILE"));
+            return Err(format!("it was {} and is not there any more: --also FILE", origin.file));
         };
         let section = ModelSection {
             checkpoint: Some(path.clone()),
+            session: Some(origin.session.to_string()).filter(|session| !session.is_empty()),
             ..first.clone()
         };
         let built = build_predictor(&section, &latents, Some(&checkpoint), &facts, None);

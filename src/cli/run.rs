@@ -218,7 +218,7 @@ pub(super) fn run_to_the_end(
         summary.failures.push(failure);
     }
     let saved = match (&saver, calibration) {
-        (Some(saver), Some(control)) => saver.save(&control),
+        (Some(saver), Some(control)) => saver.save(&handle, &control),
         _ => Ok(String::new()),
     };
     if let Some(recorder) = recorder {

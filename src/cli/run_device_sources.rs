@@ -70,6 +70,7 @@ impl Common<'_> {
                 mean_log_rates: vec![(rate * bin_s).ln(); units],
                 means_from,
                 before: None,
+                observed: Vec::new(),
             });
         };
         eprintln!(
@@ -95,6 +96,7 @@ impl Common<'_> {
             means_from: format!("{:.1} s before the run", learned.seconds),
             source: Box::new(device),
             before: None,
+            observed: Vec::new(),
         })
     }
 }

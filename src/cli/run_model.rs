@@ -113,7 +113,7 @@ fn network(
         compute = Compute::instead_of_gpu(section.weights, error);
         built = NetworkPredictor::new(checkpoint, &name, ids, &options(&compute));
     }
-    let mut predictor = built?;
+    let mut predictor = built?.observed_in(&source.observed);
     let matched = UnitMatch::new(checkpoint, ids, section.session.as_deref())?;
     match before {
         Some(Before::Recorded(before)) => {
@@ -125,9 +125,6 @@ fn network(
             ))
         }
         _ => {}
-    }
-    if !source.observed.is_empty() {
-        predictor = predictor.observed_in(&source.observed);
     }
     if let Some(wanted) = calibration {
         predictor = predictor.calibrate(checkpoint, wanted)?;

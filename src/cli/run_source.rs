@@ -26,6 +26,8 @@ pub struct BuiltSource {
     pub notes: Vec<String>,
     /// Where recent history begins; at the mean rates without it.
     pub before: Option<Before>,
+    /// When a recording's units were observed, ascending; empty where there is no recording.
+    pub observed: Vec<Interval>,
 }
 
 /// Where recent history begins.
@@ -39,7 +41,6 @@ pub enum Before {
 /// What a recording has before the part of it that is replayed.
 pub struct BeforeReplay {
     spikes: RecordedSpikes,
-    observed: Vec<Interval>,
     /// Start of the grid of bins, device ns.
     origin_ns: i64,
     /// Where the replay begins, device ns.
@@ -55,7 +56,6 @@ impl BeforeReplay {
         Past {
             times_ns,
             units,
-            observed: self.observed.clone(),
             origin_ns: self.origin_ns,
         }
     }
@@ -120,10 +120,7 @@ impl BuiltSources {
         let (mut sources, mut notes, mut before) = (Vec::new(), Vec::new(), None);
         for one in built {
             // A recording stands alone.
-            before = one.before;
-            if let Some(Before::Recorded(before)) = &before {
-                facts.observed = before.observed.clone();
-            }
+            (before, facts.observed) = (one.before, one.observed);
             sources.push(one.source);
             facts.mean_log_rates.extend(one.mean_log_rates);
             if !facts.means_from.contains(&one.means_from) {
@@ -152,13 +149,7 @@ impl BuiltSources {
             start_ns: source.start_ns(),
             end_ns,
         };
-        let parts = self
-            .facts
-            .observed
-            .iter()
-            .filter_map(|interval| interval.intersection(&run));
-        let observed_ns: i64 = parts.map(|part| part.duration_ns()).sum();
-        (run.duration_ns() - observed_ns) as f64 * 1e-9
+        (run.duration_ns() - run.part_in_ns(&self.facts.observed)) as f64 * 1e-9
     }
 
     /// How long they run, ns of device time, where that is known beforehand.
@@ -262,7 +253,6 @@ pub fn build_replay(
     };
     let before = BeforeReplay {
         spikes: spikes.clone(),
-        observed: recording.intervals,
         origin_ns: first_ns,
         until_ns: start_ns,
     };
@@ -273,6 +263,7 @@ pub fn build_replay(
         means_from,
         notes: recording.notes,
         before: Some(Before::Recorded(before)),
+        observed: recording.intervals,
     })
 }
 
@@ -322,5 +313,6 @@ pub fn build_simulation(section: &SimulateSection, bin_ns: i64) -> Result<BuiltS
         means_from,
         notes: Vec::new(),
         before: None,
+        observed: Vec::new(),
     })
 }

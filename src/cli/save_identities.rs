@@ -44,9 +44,14 @@ impl IdentitySaver {
     /// to say of it.
     ///
     /// # Errors
-    /// Where none were computed yet, or the file cannot be written.
-    pub fn save(&self, control: &CalibrationControl) -> Result<String, CliError> {
+    /// Where none were computed yet, or by another model than the checkpoint's, or the file cannot be written.
+    pub fn save(&self, run: &RunHandle, control: &CalibrationControl) -> Result<String, CliError> {
         let path = self.path.display();
+        if run.exchanged() > 0 {
+            return Err(CliError::Config(format!(
+                "{path} was not written: another model took the first one's place, and its identities are none of this checkpoint"
+            )));
+        }
         let Some(identities) = control.latest() else {
             return Err(CliError::Config(format!(
                 "{path} was not written: no identities were computed, the run was shorter than model.calibrate.reference_s \
@@ -92,7 +97,7 @@ impl<'a> RecalibrationCalls<'a> {
         }
         let made = control.counts().made;
         self.awaited.take_if(|before| made > *before)?;
-        Some(match self.saver.map(|saver| saver.save(&control)) {
+        Some(match self.saver.map(|saver| saver.save(run, &control)) {
             None => "computed anew, as SIGUSR1 asked".into(),
             Some(Ok(saved)) => saved,
             Some(Err(error)) => format!("NOT SAVED: {error}"),

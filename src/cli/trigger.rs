@@ -245,9 +245,6 @@ pub fn run(args: &TriggerArgs) -> Result<ExitCode, CliError> {
         }),
     };
     let (report, done) = trigger.run(&stop);
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
     let printed = Printed {
         signal: signal.to_string(),
         line: args.line,
@@ -256,5 +253,8 @@ pub fn run(args: &TriggerArgs) -> Result<ExitCode, CliError> {
     };
     print(&printed, args.json)?;
     done?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     Ok(ExitCode::from(u8::from(printed.report.line_may_be_high)))
 }

@@ -1,9 +1,10 @@
 //! The end of those who ask.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::server::is_ready;
 use super::{ControlError, Request, MOST_BYTES};
 
 /// A connection to a run's control socket.
@@ -45,12 +46,18 @@ impl Client {
     pub fn ask(&self, request: &Request) -> Result<Value, ControlError> {
         let bytes = serde_json::to_vec(request).map_err(|error| self.fault(&error))?;
         self.socket.send(bytes, 0)?;
-        let patience_ms = self.patience.as_millis().min(i32::MAX as u128) as i64;
-        if self.socket.poll(zmq::POLLIN, patience_ms)? == 0 {
-            return Err(ControlError::Silence {
-                endpoint: self.endpoint.clone(),
-                seconds: self.patience.as_secs_f64(),
-            });
+        let until = Instant::now() + self.patience;
+        // A signal may end a wait early.
+        while !is_ready(
+            &self.socket,
+            until.saturating_duration_since(Instant::now()).as_millis() as i64,
+        )? {
+            if Instant::now() >= until {
+                return Err(ControlError::Silence {
+                    endpoint: self.endpoint.clone(),
+                    seconds: self.patience.as_secs_f64(),
+                });
+            }
         }
         let parts = self.socket.recv_multipart(0)?;
         let last = parts.last().map_or(&[][..], Vec::as_slice);

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 use zmq::{z85_decode, z85_encode, CurveKeyPair};
 
+use super::server::is_ready;
 use super::ControlError;
 
 /// Where libzmq asks whether a client may connect (ZeroMQ RFC 27).
@@ -150,7 +151,7 @@ impl Drop for Doorkeeper {
 
 fn answer(questions: &zmq::Socket, clients: &[Vec<u8>], over: &AtomicBool) -> Result<(), zmq::Error> {
     while !over.load(Relaxed) {
-        if questions.poll(zmq::POLLIN, LOOK_MS)? == 0 {
+        if !is_ready(questions, LOOK_MS)? {
             continue;
         }
         // Version, number, domain, address, identity, mechanism, and of CURVE the client's public key.

@@ -157,9 +157,15 @@ impl ControlSocket {
             #[cfg(feature = "curve")]
             _doorkeeper: self.doorkeeper,
         };
-        let thread = std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || server.run())?;
+        let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+            let news = server.news.clone();
+            let done = server.run();
+            if let Err(error) = done {
+                // Who would have heard it at the end has to know now: nobody can stop the run here any more.
+                let _ = news.send(format!("FAILED, nothing is heard here any more: {error}"));
+            }
+            done
+        })?;
         Ok(ControlServer {
             address: self.address,
             over,
@@ -210,10 +216,13 @@ impl Server {
             while let Ok((to, answer)) = self.late.1.try_recv() {
                 self.send(&to, &answer)?;
             }
-            if self.socket.poll(zmq::POLLIN, LOOK_MS)? == 0 {
+            if !is_ready(&self.socket, LOOK_MS)? {
                 continue;
             }
-            let mut parts = self.socket.recv_multipart(0)?.into_iter();
+            let mut parts = match self.socket.recv_multipart(zmq::DONTWAIT) {
+                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => continue,
+                parts => parts?.into_iter(),
+            };
             let identity = parts.next().unwrap_or_default();
             let mut rest: Vec<Vec<u8>> = parts.collect();
             let delimited = rest.len() > 1 && rest[0].is_empty();
@@ -338,6 +347,15 @@ impl Server {
                 Some(refusal(ControlError::Thread(error).to_string()))
             }
         }
+    }
+}
+
+/// Whether something has come, after so long a wait at most. A signal that comes to this thread ends a wait, and nothing else.
+pub(super) fn is_ready(socket: &zmq::Socket, most_ms: i64) -> Result<bool, zmq::Error> {
+    match socket.poll(zmq::POLLIN, most_ms) {
+        Ok(ready) => Ok(ready > 0),
+        Err(zmq::Error::EINTR) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

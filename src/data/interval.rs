@@ -27,6 +27,12 @@ impl Interval {
             .is_some_and(|interval| end_ns <= interval.end_ns)
     }
 
+    /// How much of this interval lies in `intervals`, which do not overlap, ns.
+    pub fn part_in_ns(&self, intervals: &[Self]) -> i64 {
+        let parts = intervals.iter().filter_map(|interval| interval.intersection(self));
+        parts.map(|part| part.duration_ns()).sum()
+    }
+
     /// Whether time `t_ns` lies inside.
     pub fn contains(&self, t_ns: i64) -> bool {
         (self.start_ns..self.end_ns).contains(&t_ns)

@@ -184,9 +184,7 @@ impl Recording {
 
     /// Whether one interval of observation holds all of `start_ns <= t < end_ns`.
     pub fn is_observed(&self, start_ns: i64, end_ns: i64) -> bool {
-        self.intervals
-            .iter()
-            .any(|interval| interval.start_ns <= start_ns && end_ns <= interval.end_ns)
+        Interval::any_holds(&self.intervals, start_ns, end_ns)
     }
 
     /// A split as a stretch of time of this recording, rounded to the nanosecond. Parts that share a boundary fraction

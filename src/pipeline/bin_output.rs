@@ -1,6 +1,6 @@
 //! Outputs that are computed from the counts of every bin as it closes, beside whatever predicts.
 
-use super::calibrate::Calibrator;
+use super::layer::Layer;
 use super::output::OutputSpec;
 use super::predictor::{BinSpikes, PredictError, Predictor};
 
@@ -36,52 +36,22 @@ impl WithBinOutputs {
     }
 }
 
-impl Predictor for WithBinOutputs {
-    fn unit_ids(&self) -> &[String] {
-        self.inner.unit_ids()
+impl Layer for WithBinOutputs {
+    fn inner(&self) -> &dyn Predictor {
+        self.inner.as_ref()
     }
-    fn bin_ns(&self) -> i64 {
-        self.inner.bin_ns()
+    fn inner_mut(&mut self) -> &mut dyn Predictor {
+        self.inner.as_mut()
     }
-    fn history_ns(&self) -> i64 {
-        self.inner.history_ns()
-    }
-    fn horizon_bins(&self) -> usize {
-        self.inner.horizon_bins()
-    }
-    fn model_hash(&self) -> u64 {
-        self.inner.model_hash()
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn max_spikes(&self) -> usize {
-        self.inner.max_spikes()
-    }
-    fn worker_threads(&self) -> Vec<i32> {
-        self.inner.worker_threads()
-    }
-    fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
+    fn on_bin_closed(&mut self, bin: &BinSpikes<'_>) {
         self.inner.bin_closed(bin);
         self.outputs.iter_mut().for_each(|output| output.bin_closed(bin));
     }
-    fn predict(&mut self, times_s: &[f64], units: &[u32], log_rates: &mut [f32]) -> Result<(), PredictError> {
-        self.inner.predict(times_s, units, log_rates)
-    }
-    fn predict_within(
-        &mut self,
-        times_s: &[f64],
-        units: &[u32],
-        bins: &mut dyn FnMut() -> usize,
-        log_rates: &mut [f32],
-    ) -> Result<usize, PredictError> {
-        self.inner.predict_within(times_s, units, bins, log_rates)
-    }
-    fn outputs(&self) -> Vec<OutputSpec> {
+    fn all_outputs(&self) -> Vec<OutputSpec> {
         let added = self.outputs.iter().map(|output| output.spec());
         self.inner.outputs().into_iter().chain(added).collect()
     }
-    fn output(&mut self, index: usize, out: &mut [f32]) -> Result<(), PredictError> {
+    fn read_output(&mut self, index: usize, out: &mut [f32]) -> Result<(), PredictError> {
         match index.checked_sub(self.own) {
             None => self.inner.output(index, out),
             Some(added) => {
@@ -89,18 +59,6 @@ impl Predictor for WithBinOutputs {
                 Ok(())
             }
         }
-    }
-    fn device_failure(&self) -> Option<&str> {
-        self.inner.device_failure()
-    }
-    fn calibrating(&self) -> bool {
-        self.inner.calibrating()
-    }
-    fn recent_history(&self) -> Option<&[f32]> {
-        self.inner.recent_history()
-    }
-    fn take_calibrator(&mut self) -> Option<Calibrator> {
-        self.inner.take_calibrator()
     }
 }
 

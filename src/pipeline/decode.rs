@@ -189,16 +189,21 @@ impl Decoder {
     /// A free slot. Where there is none, waits for the publisher to give one back: for a quarter of a bin at most where bins
     /// go by the clock, which is long where this thread catches up and the publisher lets go what it has stood in for.
     fn free_slot(&mut self) -> Option<Box<PredictionSlot>> {
+        let slot = self.slots.take();
+        if slot.is_some() {
+            return slot;
+        }
         let most_ns = LONGEST_SLOT_WAIT_NS.min(self.predictor.bin_ns() / 4);
         let until_ns = self.deadline.budget_ns.map(|_| monotonic_ns() + most_ns);
-        loop {
+        while self.slots.publisher_lives() && until_ns.is_none_or(|until_ns| monotonic_ns() < until_ns) {
+            std::thread::sleep(SLOT_WAIT);
             let slot = self.slots.take();
-            let over = until_ns.is_some_and(|until_ns| monotonic_ns() > until_ns);
-            if slot.is_some() || over || !self.slots.publisher_lives() {
+            if slot.is_some() {
                 return slot;
             }
-            std::thread::sleep(SLOT_WAIT);
         }
+        // What it gave back before it ended, or in the last moment.
+        self.slots.take()
     }
 
     fn predict(&mut self, bin: ClosedBin, mut slot: Box<PredictionSlot>) {

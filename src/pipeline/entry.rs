@@ -10,12 +10,13 @@
 //! | 4 lost | u64 entries that are missing here |
 //! | 5 prediction | header of 112 bytes ([`super::message`]), f32 array |
 //! | 6 output | u32 number of the output, u32 0, header, array |
-//! | 7 joins | u64 model hash, UTF-8 name of its file: this model goes along from the bin on that closes next |
+//! | 7 joins | u64 model hash, u32 bytes of its file's name, u32 0, that name and its session's in UTF-8: this model goes along from the bin on that closes next |
 //! | 8 predicts | u64 model hash: this model predicts from the bin on that closes next |
 //!
 //! Kinds 1 to 3, 7 and 8 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
 
 use super::message::{MessageHeader, HEADER_LEN};
+use super::predictor::Origin;
 use crate::acquire::SpikeEvent;
 
 /// Bytes before an entry's content.
@@ -76,6 +77,8 @@ pub enum Entry {
         hash: u64,
         /// Its file.
         file: String,
+        /// Which of the file's sessions was asked for; empty where none was.
+        session: String,
     },
     /// It predicts, from the bin on that closes next.
     Predicts {
@@ -189,9 +192,12 @@ impl Entry {
     }
 
     fn joins(content: &[u8]) -> Option<Self> {
+        let (file, session) = content.get(16..)?.split_at_checked(word(content, 8)? as usize)?;
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_string);
         Some(Self::Joins {
             hash: long(content, 0)?,
-            file: std::str::from_utf8(content.get(8..)?).ok()?.to_string(),
+            file: text(file)?,
+            session: text(session)?,
         })
     }
 
@@ -251,8 +257,18 @@ pub fn put_closed(out: &mut Vec<u8>, bin: i64, identities: u64) {
 }
 
 /// The same of another model that goes along.
-pub fn put_joins(out: &mut Vec<u8>, hash: u64, file: &str) {
-    put(out, JOINS, &[&hash.to_le_bytes(), file.as_bytes()]);
+pub fn put_joins(out: &mut Vec<u8>, hash: u64, origin: Origin<'_>) {
+    let head = [origin.file.len() as u32, 0];
+    put(
+        out,
+        JOINS,
+        &[
+            &hash.to_le_bytes(),
+            bytemuck::cast_slice(&head),
+            origin.file.as_bytes(),
+            origin.session.as_bytes(),
+        ],
+    );
 }
 
 /// The same of its first prediction.
@@ -308,7 +324,11 @@ mod tests {
                 }
             ),
             (any::<i64>(), any::<u64>()).prop_map(|(bin, identities)| Entry::Closed { bin, identities }),
-            (any::<u64>(), "\\PC{0,30}").prop_map(|(hash, file)| Entry::Joins { hash, file }),
+            (any::<u64>(), "\\PC{0,30}", "\\PC{0,30}").prop_map(|(hash, file, session)| Entry::Joins {
+                hash,
+                file,
+                session
+            }),
             any::<u64>().prop_map(|hash| Entry::Predicts { hash }),
             any::<u64>().prop_map(|entries| Entry::Lost { entries }),
             (0u32..5, 0u32..5, any::<u32>()).prop_map(|(t, n, flags)| Entry::Prediction(message(t, n, flags))),
@@ -337,7 +357,7 @@ mod tests {
                 values,
             } => put_sample(&mut out, (*source as usize, *series as usize), *time_ns, *kept, values),
             Entry::Closed { bin, identities } => put_closed(&mut out, *bin, *identities),
-            Entry::Joins { hash, file } => put_joins(&mut out, *hash, file),
+            Entry::Joins { hash, file, session } => put_joins(&mut out, *hash, Origin { file, session }),
             Entry::Predicts { hash } => put_predicts(&mut out, *hash),
             Entry::Lost { entries } => put_lost(&mut out, *entries),
             Entry::Prediction(message) => {

@@ -156,14 +156,15 @@ impl RunHandle {
     /// One sentence where it does not fit this run, or another is on its way.
     pub fn exchange_model(&self, mut predictor: Box<dyn Predictor>, last_bin_ns: i64) -> Result<(), String> {
         let note = ModelNote::of(predictor.as_ref());
-        let calibrator = predictor.take_calibrator();
+        // Before the model is handed over, which would wait for it for ever; where it is not taken, its calibrator ends with it.
+        let started = predictor.take_calibrator().map(spawn).transpose();
+        let started = started.map_err(|error| error.to_string())?;
         let mut models = self.models();
-        self.exchange.hand_over(predictor, last_bin_ns)?;
-        let started = calibrator.map(spawn).transpose().map_err(|error| error.to_string())?;
         let control = started.map(|(thread, control)| {
             models.threads.push(thread);
             control
         });
+        self.exchange.hand_over(predictor, last_bin_ns)?;
         models.next = Some((note, control));
         Ok(())
     }

@@ -4,7 +4,7 @@ use kernels::{BackendError, Precision};
 
 use super::calibrate::{calibration, Calibration, CalibrationPort, Calibrator};
 use super::output::OutputSpec;
-use super::predictor::{BinSpikes, PredictError, Predictor};
+use super::predictor::{BinSpikes, Origin, PredictError, Predictor};
 use crate::data::Interval;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::conditions::Tokens;
@@ -35,12 +35,14 @@ pub struct NetworkPredictor {
     device_failure: Option<(String, Box<dyn Inference>)>,
     /// Recent history, for a network that sees it.
     traces: Option<Traces>,
-    /// When the units were observed, ascending; none where there is no time at which they were not.
-    observed: Option<Vec<Interval>>,
+    /// When the units were observed, ascending; empty where there is no time at which they were not.
+    observed: Vec<Interval>,
     unit_ids: Vec<String>,
     shape: WindowShape,
     model_hash: u64,
     file: String,
+    /// Which of its sessions was asked for; empty where none was.
+    session: String,
     description: String,
     calibration: Option<Calibrated>,
     outputs: Vec<Box<dyn NetworkOutput>>,
@@ -65,8 +67,6 @@ pub struct Past {
     pub times_ns: Vec<i64>,
     /// Their units, by number among the model's.
     pub units: Vec<u32>,
-    /// When the units were observed, ascending.
-    pub observed: Vec<Interval>,
     /// Start of the grid of bins, ns.
     pub origin_ns: i64,
 }
@@ -99,7 +99,11 @@ impl NetworkPredictor {
             }
             BackendKind::Cpu | BackendKind::Reference => None,
         };
-        Self::of(checkpoint, name, matched, network, standby)
+        let built = Self::of(checkpoint, name, matched, network, standby)?;
+        Ok(Self {
+            session: options.session.clone().unwrap_or_default(),
+            ..built
+        })
     }
 
     /// Of a network that was built, and another that takes over for good when the first one's device fails. Both have the
@@ -130,11 +134,12 @@ impl NetworkPredictor {
             standby,
             device_failure: None,
             traces,
-            observed: None,
+            observed: Vec::new(),
             unit_ids: matched.ids,
             shape,
             model_hash: checkpoint.hash,
             file: name.to_string(),
+            session: String::new(),
             description,
             calibration: None,
             outputs: Vec::new(),
@@ -160,21 +165,21 @@ impl NetworkPredictor {
     }
 
     /// Lets recent history go through what a recording has before `until_ns`, where the run begins: predictions are then those
-    /// that `eval` makes. Without it, recent history begins at the mean rates.
+    /// that `eval` makes. Whoever knows when the units were observed says so before ([`Self::observed_in`]). Without it, recent history begins at the mean rates.
     pub fn go_through(&mut self, past: &Past, until_ns: i64) {
         if let Some(traces) = &mut self.traces {
             let spikes = Spikes {
                 times_ns: &past.times_ns,
                 units: &past.units,
             };
-            let mut reader = TraceReader::new(traces.clone(), past.origin_ns, self.shape.bin_ns, &past.observed);
+            let mut reader = TraceReader::new(traces.clone(), past.origin_ns, self.shape.bin_ns, &self.observed);
             *traces = reader.advance(spikes, until_ns).clone();
         }
     }
 
     /// Lets recent history begin anew after bins of a recording in which the units were not observed, as `eval` does.
     pub fn observed_in(mut self, intervals: &[Interval]) -> Self {
-        self.observed = Some(intervals.to_vec());
+        self.observed = intervals.to_vec();
         self
     }
 
@@ -223,8 +228,11 @@ impl Predictor for NetworkPredictor {
     fn model_hash(&self) -> u64 {
         self.model_hash
     }
-    fn file(&self) -> &str {
-        &self.file
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            file: &self.file,
+            session: &self.session,
+        }
     }
     fn describe(&self) -> String {
         self.description.clone()
@@ -238,10 +246,7 @@ impl Predictor for NetworkPredictor {
     }
     fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
         let start_ns = bin.end_ns - self.shape.bin_ns;
-        let was_observed = self
-            .observed
-            .as_ref()
-            .is_none_or(|intervals| Interval::any_holds(intervals, start_ns, bin.end_ns));
+        let was_observed = self.observed.is_empty() || Interval::any_holds(&self.observed, start_ns, bin.end_ns);
         match &mut self.traces {
             Some(traces) if was_observed => traces.push_bin(bin.counts.iter().map(|&count| count as f32)),
             Some(traces) => traces.restart(),

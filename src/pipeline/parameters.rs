@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::deadline::Deadline;
 
+/// A rate that stands for no limit: JSON has no infinity.
+pub const NO_LIMIT_HZ: f64 = f64::MAX;
 /// Stands for a time that is not set.
 const UNSET: i64 = 0;
 
@@ -17,7 +19,7 @@ pub struct ParameterValues {
     pub deadline_ms: Option<f64>,
     /// From a bin's close to the mean rates that are published where the decode thread is stuck, ms.
     pub stuck_after_ms: Option<f64>,
-    /// Most spikes a second that are predicted of any unit that has no limit of its own; infinite: no limit.
+    /// Most spikes a second that are predicted of any unit that has no limit of its own; [`NO_LIMIT_HZ`]: no limit.
     pub most_rate_hz: Option<f64>,
     /// Longest time between two heartbeats of the consumer, ms.
     pub heartbeat_ms: Option<f64>,
@@ -136,6 +138,7 @@ impl Parameters {
             }
         }
         if let Some(rate) = new.most_rate_hz {
+            let rate = if rate < NO_LIMIT_HZ { rate } else { f64::INFINITY };
             self.most_rate_hz.store(rate.to_bits(), Relaxed);
         }
         Ok(())
@@ -170,6 +173,12 @@ mod tests {
                 heartbeat_ms: None,
             }
         );
+        all.set(&ParameterValues {
+            most_rate_hz: Some(NO_LIMIT_HZ),
+            ..Default::default()
+        })
+        .unwrap();
+        assert_eq!((all.most_rate_hz(), all.values().most_rate_hz), (f64::INFINITY, None));
     }
 
     #[test]

@@ -36,6 +36,23 @@ pub struct RunConfig {
     pub guard: GuardConfig,
 }
 
+impl RunConfig {
+    /// Published like this, from device time 0 on, with a deadline of a bin, and nothing asked of the system or of what goes out.
+    pub fn new(publish: PublishConfig) -> Self {
+        Self {
+            start_ns: 0,
+            grace_ns: 0,
+            deadline_ns: None,
+            stuck_after_ns: None,
+            ring_events: 1 << 16,
+            decode_core: None,
+            publish,
+            realtime: realtime::Settings::default(),
+            guard: GuardConfig::default(),
+        }
+    }
+}
+
 /// What scoring and the neutral prediction need to know of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NullModel {

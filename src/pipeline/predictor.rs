@@ -13,6 +13,15 @@ use crate::model::config::ModelConfig;
 #[error("prediction failed: {0}")]
 pub struct PredictError(pub String);
 
+/// What a model was made of, as a recording of the run keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Its file.
+    pub file: &'a str,
+    /// Which of the file's sessions was asked for; empty where none was.
+    pub session: &'a str,
+}
+
 /// A model that predicts the spike counts of the bins that follow a window of spikes.
 pub trait Predictor: Send {
     /// Ids of the model's units, in the order of its outputs; N = their number.
@@ -25,9 +34,9 @@ pub trait Predictor: Send {
     fn horizon_bins(&self) -> usize;
     /// A hash that changes when the model does.
     fn model_hash(&self) -> u64;
-    /// The file that it is from; empty where it is from none.
-    fn file(&self) -> &str {
-        ""
+    /// What it was made of; of nothing where it is from no file.
+    fn origin(&self) -> Origin<'_> {
+        Origin::default()
     }
     /// One line for people: what the model is.
     fn describe(&self) -> String;

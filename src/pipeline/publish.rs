@@ -106,6 +106,18 @@ pub struct PublishConfig {
     pub wait_for_subscriber: Duration,
 }
 
+impl PublishConfig {
+    /// Every prediction on this endpoint, the latest on none; nobody is waited for.
+    pub fn at(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            latest_endpoint: None,
+            high_water_mark: 1_000,
+            wait_for_subscriber: Duration::ZERO,
+        }
+    }
+}
+
 /// What the publish thread counted.
 pub(crate) struct PublishCounts {
     pub published: u64,
@@ -140,9 +152,12 @@ pub(crate) struct Publisher {
     guard: Guard,
     /// Why predictions were stopped when `hello` was last said.
     stopped_by: Option<StopCause>,
-    /// Models that will predict, or do already.
+    /// Models that will predict, or do already; and those of them that have been taken from there.
     models: HeapCons<ModelNote>,
+    known: Vec<ModelNote>,
+    /// Of the model whose prediction was published last, and of the one that `hello` last spoke of.
     model_hash: u64,
+    told_hash: u64,
     /// As the parameters have it for this bin.
     deadline: Deadline,
     score: OnlineScore,
@@ -210,7 +225,9 @@ impl Publisher {
             stop,
             stopped_by: guard.switch.cause(),
             models,
+            known: Vec::new(),
             model_hash: stand_in.header.model_hash,
+            told_hash: stand_in.header.model_hash,
             deadline: guard.parameters.deadline(),
             guard,
             score,
@@ -452,14 +469,12 @@ impl Publisher {
     fn say_hello(&mut self) -> Result<(), PublishError> {
         let now_ns = monotonic_ns();
         let stopped_by = self.guard.switch.cause();
-        // A stop, and its end, is told at once.
-        if now_ns >= self.next_hello_ns || stopped_by != self.stopped_by {
+        // A stop, its end, and another model are told at once.
+        let news = stopped_by != self.stopped_by || self.model_hash != self.told_hash;
+        if now_ns >= self.next_hello_ns || news {
             self.next_hello_ns = now_ns + HELLO_EVERY_NS;
             self.stopped_by = stopped_by;
-            while let Some(model) = self.models.try_peek().filter(|model| model.hash == self.model_hash) {
-                hello::set_model(&mut self.hello, model);
-                self.models.skip(1);
-            }
+            self.tell_model();
             self.every.read_subscriptions(|_| {})?;
             let json = hello::message(
                 &self.hello,
@@ -473,6 +488,16 @@ impl Publisher {
             self.hello_sequence += 1;
         }
         Ok(())
+    }
+
+    /// Has `hello` speak of the model that predicts. Several may have taken one another's place since it was last said.
+    fn tell_model(&mut self) {
+        self.known.extend(self.models.pop_iter());
+        if let Some(place) = self.known.iter().rposition(|model| model.hash == self.model_hash) {
+            hello::set_model(&mut self.hello, &self.known[place]);
+            self.known.drain(..=place);
+        }
+        self.told_hash = self.model_hash;
     }
 
     fn tell(&mut self) {

@@ -18,6 +18,7 @@ use ringbuf::{HeapCons, HeapProd, HeapRb};
 use super::calibrate::CalibrationControl;
 use super::entry;
 use super::message::flags;
+use super::predictor::Origin;
 use super::ring::WhenFull;
 use crate::acquire::SpikeEvent;
 
@@ -198,8 +199,8 @@ impl IngestTap {
     }
 
     /// Another model goes along, from the bin on that closes next.
-    pub fn joins(&mut self, hash: u64, file: &str) {
-        self.push(|out| entry::put_joins(out, hash, file));
+    pub fn joins(&mut self, hash: u64, origin: Origin<'_>) {
+        self.push(|out| entry::put_joins(out, hash, origin));
     }
 
     /// It predicts, from the bin on that closes next.

@@ -20,6 +20,7 @@ use super::schedule::Schedule;
 use super::state::{load, save, write_whole, Progress};
 use super::{initial::initial, TrainError};
 use crate::model::checkpoint::{Checkpoint, Stored};
+use crate::model::identity::IDENTITIES_NOTE;
 
 /// Windows of a lane.
 const LANE: usize = 4;
@@ -163,6 +164,8 @@ impl Trainer {
             (None, Some(path)) => started_from(path, begin(), &set)?,
             (None, None) => begin(),
         };
+        // From here on its units are learned.
+        checkpoint.notes.remove(IDENTITIES_NOTE);
         checkpoint.notes.insert("seed".into(), config.training.seed.to_string());
         checkpoint.notes.insert("data_hash".into(), format!("{data_hash:016x}"));
         let mut state = None;

@@ -145,11 +145,7 @@ fn observed_within(recording: &Recording, seconds: f64) -> f64 {
         start_ns,
         end_ns: start_ns + (seconds * 1e9).round() as i64,
     };
-    let parts = recording
-        .intervals
-        .iter()
-        .filter_map(|interval| interval.intersection(&first));
-    parts.map(|part| part.duration_ns() as f64 * 1e-9).sum()
+    first.part_in_ns(&recording.intervals) as f64 * 1e-9
 }
 
 /// Compares on a recording of the session. `other` is a recording of another session that the network never saw, on whose

@@ -189,22 +189,10 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         log_rates: vec![-1.0; ids.len()],
         last_bin_ns: predictor.last_bin_ns(),
     };
-    let config = RunConfig {
-        start_ns: 0,
-        grace_ns: 0,
-        deadline_ns: None,
-        stuck_after_ns: None,
-        ring_events: 1 << 16,
-        decode_core: None,
-        realtime: Default::default(),
-        guard: Default::default(),
-        publish: PublishConfig {
-            endpoint: endpoint.clone(),
-            latest_endpoint: None,
-            high_water_mark: 1_000,
-            wait_for_subscriber: Duration::from_secs(10),
-        },
-    };
+    let config = RunConfig::new(PublishConfig {
+        wait_for_subscriber: Duration::from_secs(10),
+        ..PublishConfig::at(endpoint)
+    });
     let stop = Arc::<AtomicBool>::default();
     std::thread::spawn({
         let stop = stop.clone();

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use neurohorizon::acquire::blackrock::{Blackrock, BlackrockConfig, Protocol, TimeUnit};
 use neurohorizon::acquire::bridge::{Bridge, BridgeConfig, BridgeEmulator};
 use neurohorizon::acquire::intan::{Intan, IntanConfig};
+use neurohorizon::acquire::open_ephys::{OpenEphys, OpenEphysConfig};
 use neurohorizon::acquire::wire::{ClockConfig, WireCounters};
 use neurohorizon::acquire::Source;
 use neurohorizon::pipeline::clock::monotonic_ns;
 use neurohorizon::pipeline::{event_ring, BinAssembler, BinConfig, EventReader, WhenFull};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rt_tests::subscriber::free_endpoint;
 
 use super::harness::{recorded, replay, udp, UNITS};
 
@@ -213,4 +215,30 @@ fn garbage_to_blackrocks_socket_does_not_delay_the_bins_of_others() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let flood = Flood::start(move |garbage| socket.send_to(&garbage[..1_400], to).unwrap_or(0));
     assert_undisturbed("Blackrock", Box::new(blackrock), &counters, flood);
+}
+
+#[test]
+fn garbage_to_open_ephys_does_not_delay_the_bins_of_others() {
+    let endpoint = free_endpoint();
+    let gui = zmq::Context::new().socket(zmq::PUB).unwrap();
+    gui.set_sndhwm(20).unwrap();
+    gui.bind(&endpoint).unwrap();
+    let open_ephys = OpenEphys::new(&OpenEphysConfig {
+        endpoint,
+        stream: None,
+        sample_rate_hz: 30_000,
+        every_message: false,
+        units: vec!["Electrode 1:1".into()],
+        clock: CLOCK,
+    })
+    .unwrap();
+    let counters = open_ephys.counters();
+    // Nothing costs a reader of JSON more than what is all but right.
+    let json = format!("{{{}\"b\":2}}", "\"a\":1,".repeat(9_000));
+    let flood = Flood::start(move |_| {
+        std::thread::sleep(Duration::from_millis(2));
+        let sent = gui.send_multipart([b"\x01\x00", json.as_bytes()], zmq::DONTWAIT);
+        sent.map_or(0, |()| json.len())
+    });
+    assert_undisturbed("Open Ephys", Box::new(open_ephys), &counters, flood);
 }

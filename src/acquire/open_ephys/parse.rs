@@ -24,8 +24,9 @@ use firmware_bridge::SequenceTracker;
 
 use super::json::{Event, Header, LegacySpike, Text};
 
-/// Longest frame that is read, bytes.
-pub const LONGEST: usize = 1 << 20;
+/// Longest frame that is read, bytes: three times the waveforms of 64 channels with 80 samples each. A longer one would keep the
+/// source's thread from others for as long as it is read.
+pub const LONGEST: usize = 1 << 16;
 /// Length of a raw spike's fixed part.
 const RAW: usize = 26;
 

@@ -22,7 +22,7 @@ impl BinAssembler {
     /// Another model goes along, from the bin on that closes next.
     pub(crate) fn record_joins(&mut self, model: &dyn Predictor) {
         if let Some(tap) = &mut self.tap {
-            tap.joins(model.model_hash(), model.file());
+            tap.joins(model.model_hash(), model.origin());
         }
     }
 

@@ -4,21 +4,21 @@ use std::sync::{Arc, OnceLock};
 
 use super::super::calibrate::Calibrator;
 use super::super::entry::Entry;
-use super::super::predictor::Predictor;
+use super::super::predictor::{Origin, Predictor};
 use super::{DecodeCounts, Decoder};
 
 /// What a run took in, from a recording. Its entries fit the run: sources and series that there are, bins in their order.
 pub struct Feed {
     /// The entries.
     pub entries: Box<dyn Iterator<Item = Entry> + Send>,
-    /// The model of a hash that took another one's place, which was in this file.
+    /// Finds the models that took another one's place.
     pub load: Box<LoadRecorded>,
     /// Receives why the replay ended before the entries did, or why these ended early.
     pub ended: Arc<OnceLock<String>>,
 }
 
-/// Finds a model by its hash and where it was.
-pub type LoadRecorded = dyn FnMut(u64, &str) -> Result<Box<dyn Predictor>, String> + Send;
+/// Finds a model by its hash and what it was made of.
+pub type LoadRecorded = dyn FnMut(u64, Origin<'_>) -> Result<Box<dyn Predictor>, String> + Send;
 
 impl Decoder {
     /// Does what [`Decoder::run`] did when this was recorded. Identities are taken in before the same bin as they were then.
@@ -53,8 +53,11 @@ impl Decoder {
                     let closed = self.bins.close_recorded();
                     self.finish_bin(closed);
                 }
-                Entry::Joins { hash, file } => {
-                    let joined = (feed.load)(hash, &file).and_then(|mut predictor| match predictor.take_calibrator() {
+                Entry::Joins { hash, file, session } => {
+                    let (file, session) = (&file, &session);
+                    let joined = (feed.load)(hash, Origin { file, session }).and_then(|mut predictor| match predictor
+                        .take_calibrator()
+                    {
                         None => self.models.join_recorded(self.predictor.as_ref(), predictor),
                         Some(_) => Err("it computed its units' identities itself".into()),
                     });
