@@ -233,12 +233,17 @@ fn garbage_to_open_ephys_does_not_delay_the_bins_of_others() {
     })
     .unwrap();
     let counters = open_ephys.counters();
-    // Nothing costs a reader of JSON more than what is all but right.
+    // Nothing costs a reader of JSON more than what is all but right; and what is too long to be read must not end the connection.
     let json = format!("{{{}\"b\":2}}", "\"a\":1,".repeat(9_000));
+    let (too_long, mut number) = (json.repeat(14), 0);
     let flood = Flood::start(move |_| {
         std::thread::sleep(Duration::from_millis(2));
-        let sent = gui.send_multipart([b"\x01\x00", json.as_bytes()], zmq::DONTWAIT);
-        sent.map_or(0, |()| json.len())
+        number += 1;
+        let text = if number % 2 == 0 { &json } else { &too_long };
+        let sent = gui.send_multipart([b"\x01\x00", text.as_bytes()], zmq::DONTWAIT);
+        sent.map_or(0, |()| text.len())
     });
     assert_undisturbed("Open Ephys", Box::new(open_ephys), &counters, flood);
+    let report = counters.report();
+    assert_eq!((report.connections, report.disconnections), (1, 0), "{report}");
 }

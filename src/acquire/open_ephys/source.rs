@@ -65,8 +65,7 @@ fn connect(config: &OpenEphysConfig) -> Result<(Context, Socket, Socket), zmq::E
     let context = Context::new();
     let socket = context.socket(SocketType::SUB)?;
     socket.set_rcvhwm(HIGH_WATER_MARK)?;
-    // Whoever sends longer ones is disconnected.
-    socket.set_maxmsgsize(4 * LONGEST as i64)?;
+    // No limit of a message's length: ZeroMQ ends a connection over a longer one, and never makes it anew.
     socket.set_linger(0)?;
     // A machine that vanishes sends no end: after a silence of so many seconds it is asked three times whether it is there.
     socket.set_tcp_keepalive(1)?;
