@@ -171,7 +171,7 @@ pub(crate) struct Publisher {
     missed: u64,
     stand_ins: u64,
     watch: Watch,
-    /// The mean rates in every bin, for bins that the decode thread is stuck in.
+    /// The mean rates in every bin, for bins that the decode thread is stuck in or had no slot for.
     stand_in: Option<Box<PredictionSlot>>,
     stood_in: u64,
     superseded: u64,
@@ -306,6 +306,9 @@ impl Publisher {
             let late = || Some((monotonic_ns(), patience_ns?));
             match next(&mut slots, &mut self.watch, &self.live.pulse, late) {
                 Next::Publish(mut slot) => {
+                    while let Some(bin) = self.watch.left_out(slot.header.bin_index) {
+                        self.stand_in(bin, flags::NEUTRAL | flags::SKIPPED)?;
+                    }
                     self.publish(&mut slot)?;
                     self.score
                         .push(slot.header.bin_index, &slot.counts, &slot.early_counts, &slot.log_rates);
@@ -316,7 +319,7 @@ impl Publisher {
                     self.superseded += 1;
                     slots.give_back(slot);
                 }
-                Next::StandIn(bin) => self.stand_in_for_the_decoder(bin)?,
+                Next::StandIn(bin) => self.stand_in(bin, flags::NEUTRAL | flags::SKIPPED | flags::STUCK)?,
                 Next::Wait(expected) => {
                     std::thread::sleep(wait_for(monotonic_ns(), expected));
                     continue;
@@ -345,15 +348,15 @@ impl Publisher {
         })
     }
 
-    /// Publishes the mean rates for a bin that the decode thread is stuck in.
-    fn stand_in_for_the_decoder(&mut self, bin: Announced) -> Result<(), PublishError> {
+    /// Publishes the mean rates for a bin that the decode thread is stuck in, or had no slot for.
+    fn stand_in(&mut self, bin: Announced, flags: u32) -> Result<(), PublishError> {
         let now_ns = monotonic_ns();
         // It is out of its place while it is published.
         let Some(mut slot) = self.stand_in.take() else {
             return Ok(());
         };
         slot.header = MessageHeader {
-            flags: flags::NEUTRAL | flags::SKIPPED | flags::STUCK,
+            flags,
             ..MessageHeader::new(self.model_hash, slot.header.bins as usize, slot.header.units as usize)
         };
         slot.header.bin_index = bin.bin_index;

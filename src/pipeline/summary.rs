@@ -58,7 +58,7 @@ pub struct BinBalance {
     pub closed: u64,
     /// Closed before a whole history had passed: nothing to predict from.
     pub without_history: u64,
-    /// Lost because the publisher did not keep up.
+    /// Not predicted because the publisher did not keep up; it stood in for them once it did.
     pub without_slot: u64,
     /// Predicted by the model.
     pub full: u64,
@@ -78,7 +78,7 @@ pub struct BinBalance {
     pub published: u64,
     /// Published after the deadline.
     pub missed_deadline: u64,
-    /// Published with the mean rates because the decode thread was stuck.
+    /// Published with the mean rates because the decode thread was stuck, or had no slot.
     pub stood_in: u64,
     /// Predictions that came after the mean rates had stood in for them; not published.
     pub superseded: u64,

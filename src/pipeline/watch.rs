@@ -3,8 +3,8 @@
 //! The decode thread announces every bin that it begins to decode. Where a bin's prediction has not come long after its deadline,
 //! the publish thread, which has a core of its own, publishes the mean rates in its place; what comes for that bin later is given
 //! back unpublished. A decode thread that is stuck announces nothing: from its last bin on, bins are taken to close as they
-//! did, one bin width after another, until it is seen again. The publish thread alone decides, so that every bin is published
-//! once.
+//! did, one bin width after another, until it is seen again. Bins that it had no slot for, because the publish thread itself had been
+//! kept waiting, are told by the next prediction that comes. The publish thread alone decides, so that every bin is published once.
 
 use super::slot::Announced;
 
@@ -65,16 +65,26 @@ impl Watch {
         if let Some(&owed) = self.owed.front() {
             return (now_ns > owed.close_ns + patience_ns).then_some(owed);
         }
-        let last = self.published?;
-        let next = Announced {
-            bin_index: last.bin_index + 1,
-            bin_end_ns: last.bin_end_ns + self.bin_ns,
-            close_ns: last.close_ns + self.bin_host_ns,
-        };
+        let next = self.next()?;
         let due_ns = next.close_ns + patience_ns;
         // It goes on: the bin has not closed yet, or nothing is to be said of it.
         let goes_on = alive_ns + patience_ns > now_ns;
         (now_ns > due_ns && !goes_on && next.bin_end_ns <= self.end_ns).then_some(next)
+    }
+
+    /// The bin after the one that was published last, taken to have closed as that one did.
+    fn next(&self) -> Option<Announced> {
+        let last = self.published?;
+        Some(Announced {
+            bin_index: last.bin_index + 1,
+            bin_end_ns: last.bin_end_ns + self.bin_ns,
+            close_ns: last.close_ns + self.bin_host_ns,
+        })
+    }
+
+    /// The first bin before this one, whose prediction has come, that was not published: there was no slot for it.
+    pub fn left_out(&self, bin_index: i64) -> Option<Announced> {
+        self.next().filter(|next| next.bin_index < bin_index)
     }
 }
 
@@ -133,6 +143,20 @@ mod tests {
         watch.announced(bin(13));
         assert!(watch.is_news(13));
         watch.published(bin(13));
+    }
+
+    #[test]
+    fn bins_that_had_no_slot_are_told_by_the_next_that_has_one() {
+        let mut watch = watch();
+        assert_eq!(watch.left_out(5), None, "the first bin of all");
+        watch.published(bin(5));
+        assert_eq!(watch.left_out(6), None);
+        let mut filled = Vec::new();
+        while let Some(missing) = watch.left_out(9) {
+            filled.push(missing);
+            watch.published(missing);
+        }
+        assert_eq!(filled, [6, 7, 8].map(bin));
     }
 
     #[test]

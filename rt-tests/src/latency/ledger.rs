@@ -311,10 +311,10 @@ pub fn check_spikes(sent: Sent, counted: Counted, received: &[Received], problem
             counted.published
         ));
     }
-    if counted.without_slot > 0 {
+    if counted.without_slot > counted.stood_in {
         problems.push(format!(
-            "{} bins had no prediction for want of a slot",
-            counted.without_slot
+            "{} bins had no prediction for want of a slot, and {} were stood in for",
+            counted.without_slot, counted.stood_in
         ));
     }
     let flagged = |flag| received.iter().filter(|one| one.has(flag)).count() as u64;
