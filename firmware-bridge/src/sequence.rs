@@ -6,6 +6,10 @@ use crate::layout::PacketHeader;
 
 /// How many packets back a late one is told from a duplicate.
 const WINDOW: u64 = u64::BITS as u64;
+/// More packets than this are not missing: the number means something else.
+const MOST_MISSING: u64 = 1 << 32;
+/// So many packets in a row from before everything that is waited for are of a device that has started again.
+const OLD_IN_A_ROW: u32 = 4;
 
 /// What the arrival of a packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub enum Arrival {
     Stale,
     /// The device has started again.
     Restart {
-        /// Packets since that start that are missing; 0 where the device has no boot number.
+        /// Packets since that start that are missing; 0 where the device has no boot number, or none that can be believed.
         missing: u64,
     },
 }
@@ -79,23 +83,36 @@ struct Run {
     latest: u64,
     /// Bit `i`: packet `latest - i` has come.
     seen: u64,
+    /// The lower half of the first tick of packet `n`, at `n` modulo the window.
+    ticks: [u32; WINDOW as usize],
+    /// Packets in a row that are older than `first`.
+    old: u32,
 }
 
 impl Run {
-    fn from(boot: u32, first: u64, latest: u64) -> Self {
-        Self {
+    fn from(boot: u32, first: u64, latest: u64, tick: u32) -> Self {
+        let mut run = Self {
             boot,
             first,
             latest,
             seen: 1,
-        }
+            ticks: [0; WINDOW as usize],
+            old: 0,
+        };
+        *run.tick_of(latest) = tick;
+        run
+    }
+
+    fn tick_of(&mut self, sequence: u64) -> &mut u32 {
+        &mut self.ticks[(sequence % WINDOW) as usize]
     }
 }
 
 impl SequenceTracker {
-    /// Takes note of a packet and says what its arrival means.
-    pub fn observe(&mut self, boot: u32, sequence: u64) -> Arrival {
-        let arrival = self.arrival(boot, sequence);
+    /// Takes note of a packet and says what its arrival means. Its first tick tells, of a device without a boot number (0), a packet
+    /// that came before from another one with the same number: where there are no ticks, always give the same.
+    pub fn observe(&mut self, boot: u32, sequence: u64, first_tick: u64) -> Arrival {
+        let arrival = self.arrival(boot, sequence, first_tick as u32);
         let counts = &mut self.counts;
         counts.received += u64::from(arrival.is_new());
         match arrival {
@@ -119,9 +136,9 @@ impl SequenceTracker {
         arrival
     }
 
-    fn arrival(&mut self, boot: u32, sequence: u64) -> Arrival {
+    fn arrival(&mut self, boot: u32, sequence: u64, tick: u32) -> Arrival {
         let Some(run) = &mut self.run else {
-            self.run = Some(Run::from(boot, sequence, sequence));
+            self.run = Some(Run::from(boot, sequence, sequence, tick));
             return Arrival::First;
         };
         if boot != run.boot {
@@ -129,30 +146,43 @@ impl SequenceTracker {
                 return Arrival::Stale;
             }
             self.previous_boot = run.boot;
-            *run = Run::from(boot, 0, sequence);
-            return Arrival::Restart { missing: sequence };
+            let believed = sequence <= MOST_MISSING;
+            *run = Run::from(boot, if believed { 0 } else { sequence }, sequence, tick);
+            return Arrival::Restart {
+                missing: if believed { sequence } else { 0 },
+            };
         }
         if sequence > run.latest {
             let steps = sequence - run.latest;
+            if steps > MOST_MISSING {
+                *run = Run::from(boot, sequence, sequence, tick);
+                return Arrival::Restart { missing: 0 };
+            }
             run.seen = if steps < WINDOW { run.seen << steps | 1 } else { 1 };
             run.latest = sequence;
+            (*run.tick_of(sequence), run.old) = (tick, 0);
             return match steps - 1 {
                 0 => Arrival::Next,
                 missing => Arrival::Gap { missing },
             };
         }
         let back = run.latest - sequence;
-        if back >= WINDOW && boot == 0 {
-            *run = Run::from(boot, sequence, sequence);
+        let old = back >= WINDOW || sequence < run.first;
+        run.old = if old { run.old + 1 } else { 0 };
+        let seen = !old && run.seen >> back & 1 == 1;
+        let another = seen && *run.tick_of(sequence) != tick;
+        if boot == 0 && (back >= WINDOW || another || run.old >= OLD_IN_A_ROW) {
+            *run = Run::from(boot, sequence, sequence, tick);
             return Arrival::Restart { missing: 0 };
         }
-        if back >= WINDOW || sequence < run.first {
+        if old {
             return Arrival::Stale;
         }
-        if run.seen >> back & 1 == 1 {
+        if seen {
             return Arrival::Duplicate;
         }
         run.seen |= 1 << back;
+        *run.tick_of(sequence) = tick;
         Arrival::Late
     }
 
@@ -177,7 +207,7 @@ impl<const DEVICES: usize> SequenceTrackers<DEVICES> {
                 .ok()?;
         }
         let tracker = self.trackers.get_mut(&header.device_id)?;
-        Some(tracker.observe(header.boot, header.sequence))
+        Some(tracker.observe(header.boot, header.sequence, header.first_tick))
     }
 
     /// The counts of each device that has been seen.

@@ -93,6 +93,14 @@ impl<const FRAME: usize, const DEVICES: usize> StreamDecoder<FRAME, DEVICES> {
         self.append(bytes);
     }
 
+    /// The link has broken off and will begin anew, perhaps in the middle of a frame. What is known of the devices' packets stays,
+    /// so that none is handed out twice.
+    pub fn rejoin(&mut self) {
+        self.counts.discarded += self.pending;
+        self.frame.clear();
+        (self.pending, self.joined) = (0, false);
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         self.pending += bytes.len() as u64;
         if self.pending <= FRAME as u64 {

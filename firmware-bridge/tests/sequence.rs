@@ -9,7 +9,7 @@ fn arrivals(packets: &[(u32, u64)]) -> (Vec<Arrival>, SequenceTracker) {
     let mut tracker = SequenceTracker::default();
     let arrivals = packets
         .iter()
-        .map(|&(boot, sequence)| tracker.observe(boot, sequence))
+        .map(|&(boot, sequence)| tracker.observe(boot, sequence, sequence.wrapping_add(1_000)))
         .collect();
     (arrivals, tracker)
 }
@@ -57,18 +57,48 @@ fn a_restart_without_boot_number_is_seen_by_its_distance() {
 #[test]
 fn the_largest_numbers_do_not_overflow() {
     use Arrival::*;
-    let (seen, tracker) = arrivals(&[(1, 0), (1, u64::MAX), (2, u64::MAX), (2, u64::MAX - 63), (2, u64::MAX)]);
+    let most = 1 << 32;
+    let (seen, tracker) = arrivals(&[
+        (1, 0),
+        (1, most),
+        (1, u64::MAX),
+        (2, u64::MAX),
+        (2, u64::MAX - 63),
+        (2, u64::MAX),
+        (3, most),
+    ]);
     assert_eq!(
         seen,
         [
             First,
-            Gap { missing: u64::MAX - 1 },
-            Restart { missing: u64::MAX },
-            Late,
-            Duplicate
+            Gap { missing: most - 1 },
+            // Nobody has missed so many packets.
+            Restart { missing: 0 },
+            Restart { missing: 0 },
+            Stale,
+            Duplicate,
+            Restart { missing: most }
         ]
     );
-    assert_eq!(tracker.counts().missing, u64::MAX - 1);
+    assert_eq!(tracker.counts().missing, 2 * most - 1);
+}
+
+#[test]
+fn a_device_without_boot_number_that_starts_again_soon_is_told_by_its_ticks() {
+    use Arrival::*;
+    let mut tracker = SequenceTracker::default();
+    let mut observe = |sequence, tick| tracker.observe(0, sequence, tick);
+    assert_eq!([0, 1, 2].map(|n| observe(n, 10 * n)), [First, Next, Next]);
+    assert_eq!(observe(1, 10), Duplicate);
+    // Started again, with another tick in its first packet.
+    assert_eq!(observe(0, 7), Restart { missing: 0 });
+    assert_eq!([1, 2, 3].map(|n| observe(n, 10 * n)), [Next, Next, Next]);
+    // Joined in the middle, then started again: the fourth old packet in a row is no straggler.
+    let mut tracker = SequenceTracker::default();
+    let mut observe = |sequence| tracker.observe(0, sequence, 5 + sequence);
+    assert_eq!(observe(40), First);
+    assert_eq!([0, 1, 2].map(&mut observe), [Stale; 3]);
+    assert_eq!([3, 4].map(observe), [Restart { missing: 0 }, Next]);
 }
 
 proptest! {
@@ -95,7 +125,7 @@ proptest! {
         let (mut distinct, mut latest, mut late) = (BTreeSet::new(), first, 0);
         for &(_, _, sequence) in &copies {
             let is_new = distinct.insert(sequence);
-            let arrival = tracker.observe(3, sequence);
+            let arrival = tracker.observe(3, sequence, sequence);
             prop_assert_eq!(arrival.is_new(), is_new);
             late += u64::from(is_new && sequence < latest);
             latest = latest.max(sequence);

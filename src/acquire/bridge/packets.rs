@@ -135,7 +135,7 @@ impl Packets {
             return Heard::Other;
         }
         self.presence.heard(now_ns, collector);
-        let arrival = self.sequence.observe(header.boot, header.sequence);
+        let arrival = self.sequence.observe(header.boot, header.sequence, header.first_tick);
         let (counts, counters) = (self.sequence.counts(), collector.counters());
         counters.lost.store(counts.missing, Relaxed);
         let doubled = counts.duplicates + counts.stale + self.left_out;

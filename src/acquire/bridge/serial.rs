@@ -69,8 +69,6 @@ impl Serial {
         if self.file.is_none() && now_ns >= self.next_ns {
             self.next_ns = now_ns + BACK_OFF_NS;
             self.file = open_terminal(&self.path, self.baud).ok();
-            // What follows is no end of what was read before.
-            *self.decoder = StreamDecoder::default();
         }
         let Some(file) = &mut self.file else { return };
         if let Some(request) = packets.request(now_ns) {
@@ -106,6 +104,7 @@ impl Serial {
                 add(&counters.discarded_bytes, counts.discarded - before.discarded);
                 let unread = |counts: StreamCounts| counts.corrupt + counts.refused;
                 add(&counters.malformed, unread(counts) - unread(before));
+                add(&counters.resyncs, counts.corrupt - before.corrupt);
                 let doubled = |(_, counts): (u32, SequenceCounts)| counts.duplicates + counts.stale;
                 packets.left_out(self.decoder.devices().map(doubled).sum(), collector);
                 Taken::Something
@@ -117,6 +116,10 @@ impl Serial {
             // The end of a terminal, or an error: the device has been unplugged.
             _ => {
                 self.file = None;
+                let before = self.decoder.counts();
+                self.decoder.rejoin();
+                let discarded = self.decoder.counts().discarded - before.discarded;
+                add(&collector.counters().discarded_bytes, discarded);
                 packets.gone(now_ns, collector);
                 Taken::Nothing
             }

@@ -151,7 +151,7 @@ impl MessageParser {
             };
         }
         start.newest = start.newest.max(Some(number));
-        let arrival = self.numbers.observe(0, number);
+        let arrival = self.numbers.observe(0, number, 0);
         let counts = self.numbers.counts();
         self.counts.lost = start.lost.saturating_add(counts.missing);
         self.counts.duplicates = start.duplicates + counts.duplicates + counts.stale;
