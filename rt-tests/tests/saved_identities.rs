@@ -147,3 +147,88 @@ fn a_reference_that_is_longer_than_the_run_is_refused_before_it() {
         "{said}"
     );
 }
+
+/// `run` of this rig, which predicts nothing but computes identities from 2 s.
+fn run_rig(rig: &Path, flags: &[&str]) -> Output {
+    Command::new(program())
+        .arg("run")
+        .arg(rig)
+        .args(["--duration", "6", "--json", "--device", "cpu"])
+        .args(["--endpoint", "tcp://127.0.0.1:*", "--latest-endpoint", ""])
+        .args(flags)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn units_that_are_listed_nowhere_have_identities_as_far_as_there_are_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let encoder = checkpoint(folder.path());
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let rig = folder.path().join("rig.toml");
+    let table =
+        format!("[blackrock]\nlisten = \"{to}\"\nunits = [\"1..9:1\"]\nspare_units = 2\nunit_prefix = \"b/\"\n");
+    std::fs::write(&rig, table).unwrap();
+    let mut emulator = Command::new(program())
+        .args([
+            "emulate",
+            "blackrock",
+            "--send-to",
+            &to,
+            "--units",
+            "12",
+            "--duration",
+            "60",
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let saved = folder.path().join("saved.safetensors").display().to_string();
+    let flags = [
+        "--checkpoint",
+        &encoder,
+        "--calibrate",
+        "2",
+        "--save-identities",
+        &saved,
+    ];
+    let output = run_rig(&rig, &flags);
+    emulator.kill().unwrap();
+    emulator.wait().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let summary = summary(&output);
+    let device = &summary["sources"][0];
+    let taken: Vec<&str> = (0..2)
+        .map(|at| device["spare_units"][at]["is"].as_str().unwrap())
+        .collect();
+    let outside = ["b/10:1", "b/11:1", "b/12:1"];
+    assert!(
+        taken[0] != taken[1] && taken.iter().all(|unit| outside.contains(unit)),
+        "{device}"
+    );
+    assert!(said.contains(&format!("{} is listed nowhere", taken[0])), "{said}");
+    // The third of them found no place.
+    assert!(device["unlisted"].as_u64() > Some(0), "{device}");
+    assert_eq!(summary["spikes"]["unknown"], device["unlisted"], "{summary}");
+    // The first identities came at 2 s, those of the new units after theirs.
+    assert!(summary["calibration"]["made"].as_u64() >= Some(2), "{summary}");
+    let named = Checkpoint::from_bytes(&saved, &std::fs::read(&saved).unwrap()).unwrap();
+    for unit in taken {
+        assert!(
+            named.unit_ids.iter().any(|id| id.ends_with(unit)),
+            "{:?}",
+            named.unit_ids
+        );
+    }
+    assert!(
+        !named.unit_ids.iter().any(|id| id.contains("spare:")),
+        "{:?}",
+        named.unit_ids
+    );
+    let without = run_rig(&rig, &["--checkpoint", &encoder]);
+    let said = String::from_utf8_lossy(&without.stderr);
+    assert!(!without.status.success() && said.contains("spare_units"), "{said}");
+}

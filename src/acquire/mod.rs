@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 use thiserror::Error;
 
-use self::wire::WireCounters;
+use self::wire::{SpareUnits, WireCounters};
 
 /// One event of a source, 16 bytes, little-endian where it is stored: a spike, or a marker (see the flags).
 #[repr(C)]
@@ -174,6 +174,11 @@ pub trait Source: Send {
 
     /// What became of what a device sent, readable while the source runs; none where there is no device.
     fn wire_counters(&self) -> Option<Arc<WireCounters>> {
+        None
+    }
+
+    /// The places for units that nobody listed, readable while the source runs; none where there are none.
+    fn spare_units(&self) -> Option<Arc<SpareUnits>> {
         None
     }
 

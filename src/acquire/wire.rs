@@ -9,6 +9,8 @@ mod delay;
 pub mod device;
 pub mod learn;
 pub mod play;
+mod shift;
+pub mod spare;
 pub mod tcp;
 pub mod ticks;
 pub mod units;
@@ -17,6 +19,7 @@ pub use clock::{ClockConfig, DeviceClock, Placed};
 pub use counters::{WireCounters, WireReport};
 pub(crate) use datagrams::RECEIVE_BUFFER;
 pub use device::Device;
+pub use spare::{SpareUnit, SpareUnits};
 pub use units::UnitList;
 
 /// Longest wait for data inside a poll, and so the longest time between two clock markers, ns.

@@ -10,7 +10,7 @@ pub use super::run_args::RunArgs;
 use super::run_config::{ms_to_ns, s_to_ns, RunFile, SimulateSection};
 use super::run_control::loader;
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
-use super::run_news::{DeviceWatch, GuardNews};
+use super::run_news::{DeviceWatch, GuardNews, SpareNews};
 use super::run_source::{build_sources, end_ns, population, BuiltSources};
 use super::save_identities::{IdentitySaver, RecalibrationCalls};
 use super::CliError;
@@ -36,6 +36,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
         .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
     let mut source = build_sources(&file, bin_ns, conditions)?;
     check_reference(&file, &source)?;
+    check_spares(&file, &source)?;
     let unobserved_s = source.unobserved_s();
     if file.model.calibrate.is_some() && unobserved_s > 0.0 {
         source.notes.push(format!(
@@ -83,6 +84,18 @@ fn check_reference(file: &RunFile, source: &BuiltSources) -> Result<(), CliError
     }
 }
 
+/// Refuses places for units that are not listed where nothing would ever give them an identity.
+fn check_spares(file: &RunFile, source: &BuiltSources) -> Result<(), CliError> {
+    let with_places = source.sources.iter().find(|source| source.spare_units().is_some());
+    match with_places {
+        Some(source) if file.model.calibrate.is_none() => Err(CliError::Config(format!(
+            "spare_units of {} needs a network that computes identities: model.checkpoint (--checkpoint) and [model.calibrate] (--calibrate)",
+            source.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Runs a source through a model to its end or a signal, shows progress, and prints the summary.
 ///
 /// # Errors
@@ -111,6 +124,11 @@ pub(super) fn run_to_the_end(
         .iter()
         .filter_map(|source| DeviceWatch::new(source.as_ref()))
         .collect();
+    let reference = file
+        .model
+        .calibrate
+        .map(|section| Duration::from_secs_f64(section.reference_s));
+    let mut spares = SpareNews::new(&sources, reference.unwrap_or_default());
     let config = run_config(file, start_ns, realtime)?;
     let description = model.predictor.describe();
     let model_units = model.predictor.unit_ids().len();
@@ -197,6 +215,9 @@ pub(super) fn run_to_the_end(
             if let Some(news) = watch.news() {
                 progress.tell(&format!("source       {}: {news}", watch.name));
             }
+        }
+        if spares.look(|news| progress.tell(&format!("identities   {news}"))) {
+            handle.calibration().iter().for_each(|control| control.recalibrate());
         }
         if let Some(news) = calls.look(&handle) {
             progress.tell(&format!("identities   {news}"));

@@ -12,6 +12,10 @@ use crate::acquire::wire::device::DeviceLink;
 use crate::acquire::wire::{ClockConfig, Device};
 use crate::acquire::Source;
 
+/// Most places for units that are not listed, and the rate at which one that nobody has is taken to fire, Hz.
+const MOST_SPARES: usize = 1_024;
+const SPARE_HZ: f64 = 0.1;
+
 impl Common<'_> {
     fn refuse(&self, key: &str, problem: String) -> CliError {
         CliError::Config(format!("{}.{key} = {problem}", self.table))
@@ -48,6 +52,23 @@ impl Common<'_> {
         }
     }
 
+    /// Adds the places for units that are not listed.
+    fn with_spares<L: DeviceLink>(&self, device: Device<L>) -> Result<Device<L>, CliError> {
+        match self.spare_units {
+            0 => Ok(device),
+            places if places > MOST_SPARES => {
+                Err(self.refuse("spare_units", format!("{places} is more than {MOST_SPARES}")))
+            }
+            places => Ok(device.with_spare_units(places, self.unit_prefix)),
+        }
+    }
+
+    /// The mean log rates of units and, behind them, of the places for others.
+    fn with_spare_rates(&self, mut log_rates: Vec<f64>, bin_s: f64) -> Vec<f64> {
+        log_rates.resize(log_rates.len() + self.spare_units, (SPARE_HZ * bin_s).ln());
+        log_rates
+    }
+
     /// A source with its units. Their mean rates are not known before the run, unless they were learned with them:
     /// `assumed_rate_hz` stands for them.
     fn built<L: DeviceLink + 'static>(&self, mut device: Device<L>, bin_ns: i64) -> Result<BuiltSource, CliError> {
@@ -59,6 +80,7 @@ impl Common<'_> {
         let Some(seconds) = self.learn_units_s else {
             let device = device.with_unit_prefix(self.unit_prefix);
             let units = device.unit_ids().len();
+            let device = self.with_spares(device)?;
             let means_from = format!("{rate} Hz, {}.assumed_rate_hz", self.table);
             return Ok(BuiltSource {
                 notes: vec![format!(
@@ -67,7 +89,7 @@ impl Common<'_> {
                     device.name()
                 )],
                 source: Box::new(device),
-                mean_log_rates: vec![(rate * bin_s).ln(); units],
+                mean_log_rates: self.with_spare_rates(vec![(rate * bin_s).ln(); units], bin_s),
                 means_from,
                 before: None,
                 observed: Vec::new(),
@@ -92,9 +114,9 @@ impl Common<'_> {
                 device.name(),
                 listed.join(", ")
             )],
-            mean_log_rates: learned.spikes.iter().map(log_rate).collect(),
+            mean_log_rates: self.with_spare_rates(learned.spikes.iter().map(log_rate).collect(), bin_s),
             means_from: format!("{:.1} s before the run", learned.seconds),
-            source: Box::new(device),
+            source: Box::new(self.with_spares(device)?),
             before: None,
             observed: Vec::new(),
         })

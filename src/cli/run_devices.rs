@@ -62,6 +62,8 @@ pub struct Common<'a> {
     /// See the tables.
     pub learn_units_s: Option<f64>,
     /// See the tables.
+    pub spare_units: usize,
+    /// See the tables.
     pub unit_prefix: &'a str,
     /// See the tables.
     pub lateness_ms: f64,
@@ -87,6 +89,8 @@ macro_rules! device_section {
             pub units: Vec<String>,
             /// In place of a list: the units that are heard in so many seconds before the run.
             pub learn_units_s: Option<f64>,
+            /// Places for so many units that are not listed: each has an identity from the next calibration on.
+            pub spare_units: usize,
             /// Stands before every unit's id, so that several devices' units have different ones.
             pub unit_prefix: String,
             /// How much later than the quickest events others may come, ms.
@@ -105,6 +109,7 @@ macro_rules! device_section {
                     $($key: $default,)*
                     units: Vec::new(),
                     learn_units_s: None,
+                    spare_units: 0,
                     unit_prefix: String::new(),
                     lateness_ms: $lateness_ms,
                     speed: 1.0,
@@ -121,6 +126,7 @@ macro_rules! device_section {
                     table: $table,
                     units: &self.units,
                     learn_units_s: self.learn_units_s,
+                    spare_units: self.spare_units,
                     unit_prefix: &self.unit_prefix,
                     lateness_ms: self.lateness_ms,
                     speed: self.speed,

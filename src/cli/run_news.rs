@@ -1,8 +1,9 @@
 //! What a run tells on the terminal while it goes on.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::acquire::wire::WireCounters;
+use crate::acquire::wire::{SpareUnits, WireCounters};
 use crate::acquire::Source;
 use crate::pipeline::StopCause;
 
@@ -56,5 +57,42 @@ impl DeviceWatch {
         } else {
             "connected"
         })
+    }
+}
+
+/// Notices units that nobody listed and that have taken a place, and when they have been there for a whole reference.
+pub struct SpareNews {
+    spares: Vec<(Arc<SpareUnits>, usize)>,
+    reference: Duration,
+    /// When the newest of them has a whole reference behind it.
+    due: Option<Instant>,
+}
+
+impl SpareNews {
+    /// Of these sources, of whose units' activity identities are computed from `reference`.
+    pub fn new(sources: &[Box<dyn Source>], reference: Duration) -> Self {
+        let spares = sources.iter().filter_map(|source| source.spare_units());
+        Self {
+            spares: spares.map(|spares| (spares, 0)).collect(),
+            reference,
+            due: None,
+        }
+    }
+
+    /// Tells of each unit that has taken a place since the last call. Says whether it is time to compute identities anew.
+    pub fn look(&mut self, tell: impl Fn(&str)) -> bool {
+        for (spares, told) in &mut self.spares {
+            let taken = spares.taken();
+            for unit in &taken[*told..] {
+                let seconds = self.reference.as_secs_f64();
+                tell(&format!(
+                    "{} is listed nowhere: it is {} from here on, with an identity of its own in {seconds} s",
+                    unit.is, unit.id
+                ));
+                self.due = Some(Instant::now() + self.reference);
+            }
+            *told = taken.len();
+        }
+        self.due.take_if(|due| Instant::now() >= *due).is_some()
     }
 }

@@ -40,8 +40,8 @@ impl IdentitySaver {
         })
     }
 
-    /// Writes the checkpoint with this session's units and the identities computed last: the whole file, or none. Returns what
-    /// to say of it.
+    /// Writes the checkpoint with this session's units and the identities computed last: the whole file, or none. Units that took a
+    /// place are named as what they are. Returns what to say of it.
     ///
     /// # Errors
     /// Where none were computed yet, or by another model than the checkpoint's, or the file cannot be written.
@@ -59,7 +59,14 @@ impl IdentitySaver {
             )));
         };
         let session = &self.session;
-        let mut named = unidentified(&self.checkpoint, session, &self.unit_ids, identities.log_rates())?;
+        let mut unit_ids = self.unit_ids.clone();
+        for spare in run.sources().iter().flat_map(|source| &source.spare_units) {
+            unit_ids
+                .iter_mut()
+                .filter(|id| **id == spare.id)
+                .for_each(|id| id.clone_from(&spare.is));
+        }
+        let mut named = unidentified(&self.checkpoint, session, &unit_ids, identities.log_rates())?;
         identities.write(&mut named, 1);
         write_whole(&self.path, &named.to_safetensors(Stored::F32)?)?;
         Ok(format!("{} units of {session}: {path}", self.unit_ids.len()))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::message::flags;
-use crate::acquire::wire::{WireCounters, WireReport};
+use crate::acquire::wire::{SpareUnit, SpareUnits, WireCounters, WireReport};
 use crate::acquire::{Source, WayBack};
 
 /// A source as others see it while it runs.
@@ -14,6 +14,7 @@ use crate::acquire::{Source, WayBack};
 pub(crate) struct SourceView {
     name: String,
     counters: Option<Arc<WireCounters>>,
+    spares: Option<Arc<SpareUnits>>,
 }
 
 impl SourceView {
@@ -21,6 +22,7 @@ impl SourceView {
         Self {
             name: source.name().to_string(),
             counters: source.wire_counters(),
+            spares: source.spare_units(),
         }
     }
 
@@ -30,6 +32,7 @@ impl SourceView {
             name: self.name.clone(),
             away: self.counters.as_ref().map(|counters| counters.is_away()),
             wire: self.counters.as_ref().map(|counters| counters.report()),
+            spare_units: self.spares.as_ref().map_or(Vec::new(), |spares| spares.taken()),
         }
     }
 }
@@ -44,6 +47,9 @@ pub struct SourceReport {
     /// The counts of its wire; none where there is no device.
     #[serde(flatten)]
     pub wire: Option<WireReport>,
+    /// Units that nobody listed, and the places among the run's units that they have taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spare_units: Vec<SpareUnit>,
 }
 
 impl fmt::Display for SourceReport {
@@ -51,7 +57,10 @@ impl fmt::Display for SourceReport {
         match self.wire {
             None => write!(f, "{}", self.name),
             Some(wire) => write!(f, "{}: {wire}", self.name),
-        }
+        }?;
+        self.spare_units
+            .iter()
+            .try_for_each(|unit| write!(f, "; {} is {}", unit.id, unit.is))
     }
 }
 
@@ -145,6 +154,7 @@ mod tests {
         let view = SourceView {
             name: "device".into(),
             counters: Some(counters.clone()),
+            spares: None,
         };
         let mut watch = SourceWatch::new(&[view]);
         assert_eq!(watch.flags(), flags::SOURCE_AWAY);

@@ -1,12 +1,26 @@
 //! Parser of a device's datagrams.
 
 use super::super::wire::ticks::{ticks_to_ns, WrapClock};
-use super::packet::{u32_at, Packet, Protocol, CONFIGURATION, MONITOR};
+use super::packet::{u32_at, Packet, Protocol, CONFIGURATION, LAST_ANALOGUE, MONITOR};
 use super::sniff::{ProtocolSniffer, TimeUnit, UnitSniffer};
 use super::TICKS_HZ;
 
 /// Sorted unit of what the device takes for noise.
 pub const NOISE: u16 = 255;
+
+/// Whether a device can send spikes of this channel and sorted unit.
+pub(super) fn is_possible(channel: &str, unit: u16) -> Result<(), &'static str> {
+    if !channel
+        .parse()
+        .is_ok_and(|number| (1..=LAST_ANALOGUE).contains(&number))
+    {
+        return Err("channels with spikes are 1 to 272");
+    }
+    match unit {
+        0..=5 | NOISE => Ok(()),
+        _ => Err("units are 1 to 5, 0 for what is not sorted and 255 for noise"),
+    }
+}
 
 /// A spike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +146,11 @@ impl PacketParser {
     pub fn restart(&mut self) {
         self.unit = UnitSniffer::new(self.known_unit);
         self.clock = WrapClock::default();
+    }
+
+    /// Whether a datagram is one of whole packets of the layout, or of one that it may be.
+    pub fn recognises(&self, datagram: &[u8]) -> bool {
+        self.protocol.recognises(datagram)
     }
 
     /// Takes a datagram that was seen at host time `host_ns`, and gives each spike to `emit`.

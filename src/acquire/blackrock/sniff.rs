@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::packet::Protocol;
 
 /// Datagrams in a row that do not fit the layout after which it is looked for anew.
-const MISFITS: u32 = 16;
+const MISFITS: u32 = 4;
 
 /// Tells the layouts apart: a datagram is one of whole plausible packets, from its first byte to its last.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,12 @@ impl ProtocolSniffer {
             .filter(|(_, possible)| *possible);
         let first = possible.next()?.0;
         possible.next().is_none().then_some(first)
+    }
+
+    /// Whether a datagram fits a layout that is possible.
+    pub fn recognises(&self, datagram: &[u8]) -> bool {
+        let mut possible = Protocol::ALL.into_iter().zip(self.possible);
+        possible.any(|(protocol, possible)| possible && whole(protocol, datagram))
     }
 
     /// Looks at a datagram while the layout is not known; false where it fits none that is still possible.

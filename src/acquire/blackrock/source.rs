@@ -11,7 +11,7 @@ use super::super::wire::device::{Device, DeviceLink, Taken};
 use super::super::wire::{ClockConfig, UnitList};
 use super::super::{EventSink, SourceError};
 use super::packet::Protocol;
-use super::parse::{BlackrockSpike, PacketParser, NOISE};
+use super::parse::{is_possible, BlackrockSpike, PacketParser, NOISE};
 use super::sniff::TimeUnit;
 
 /// How a device is listened to.
@@ -48,7 +48,7 @@ impl Blackrock {
     /// A unit list that cannot be used, an address that cannot be listened on.
     pub fn new(config: &BlackrockConfig) -> Result<Self, SourceError> {
         let name = format!("Blackrock on {}", config.listen);
-        let units = UnitList::parse(&name, "blackrock.units", &config.units)?;
+        let units = UnitList::parse(&name, "blackrock.units", &config.units, is_possible)?;
         let link = BlackrockLink {
             datagrams: Datagrams::listen(&name, config.listen)?,
             presence: Presence::default(),
@@ -76,15 +76,22 @@ impl DeviceLink for BlackrockLink {
             self.presence.silent(now_ns, collector);
             return Ok(Taken::Nothing);
         };
-        if self.presence.heard(now_ns, collector) {
+        if !self.presence.is_there() && self.parser.recognises(datagram) {
+            self.presence.heard(now_ns, collector);
             self.parser.restart();
         }
+        let unread = self.parser.counts().malformed;
         add(&collector.counters().bytes, datagram.len() as u64);
         self.parser.push(datagram, now_ns, |spike: BlackrockSpike| {
+            let (channel, artifact) = (u32::from(spike.channel), spike.unit == NOISE);
+            let units = collector.units_mut();
             let record = Record {
                 device_ns: spike.device_ns,
-                unit: collector.units_mut().of_number(u32::from(spike.channel), spike.unit),
-                artifact: spike.unit == NOISE,
+                unit: match artifact {
+                    true => units.listed_number(channel, spike.unit),
+                    false => units.of_number(channel, spike.unit),
+                },
+                artifact,
             };
             collector.spike(record, now_ns, sink);
         });
@@ -101,6 +108,12 @@ impl DeviceLink for BlackrockLink {
         ] {
             counter.store(count, Relaxed);
         }
+        if counts.malformed > unread {
+            // What others send does not stand for the device.
+            self.presence.silent(now_ns, collector);
+        } else if self.presence.is_there() {
+            self.presence.heard(now_ns, collector);
+        }
         Ok(Taken::Something)
     }
 
@@ -114,6 +127,7 @@ impl DeviceLink for BlackrockLink {
 mod tests {
     use std::net::UdpSocket;
 
+    use super::super::super::host_time::monotonic_ns;
     use super::super::super::replay::tests::Kept;
     use super::super::super::Source;
     use super::super::encode;
@@ -121,20 +135,55 @@ mod tests {
 
     const MS: i64 = 1_000_000;
 
-    #[test]
-    fn spikes_are_numbered_silences_are_losses_and_the_rest_is_counted() {
-        let config = BlackrockConfig {
+    fn config(units: &[&str]) -> BlackrockConfig {
+        BlackrockConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             protocol: None,
             time_unit: Some(TimeUnit::Ticks),
-            units: vec!["1..3:1".into(), "2:0=loose".into()],
+            units: units.iter().map(ToString::to_string).collect(),
             clock: ClockConfig {
                 speed: 1.0,
                 lateness_ns: 0,
                 end_ns: None,
             },
-        };
-        let mut source = Blackrock::new(&config).unwrap();
+        }
+    }
+
+    #[test]
+    fn units_are_learned_without_the_noise_and_garbage_does_not_stand_for_a_device() {
+        let mut source = Blackrock::new(&config(&[])).unwrap();
+        let counters = source.counters();
+        let device = UdpSocket::bind("127.0.0.1:0").unwrap();
+        device.connect(source.address().unwrap()).unwrap();
+        let mut datagram = Vec::new();
+        for (channel, unit) in [(7, 2), (7, NOISE as u8), (3, 1)] {
+            encode::spike(&mut datagram, Protocol::V410, 3_000, channel, unit, 48);
+        }
+        let sender = device.try_clone().unwrap();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..40 {
+                sender.send(&datagram).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        });
+        source.learn(0.2, || true).unwrap();
+        thread.join().unwrap();
+        assert_eq!(source.unit_ids(), ["3:1", "7:2"]);
+        // From now on only garbage comes, and no poll finds nothing.
+        let mut kept = Kept::default();
+        source.start(0);
+        let lost = counters.report().disconnections;
+        for _ in 0..700 {
+            device.send(b"nothing of the kind").unwrap();
+            source.poll(monotonic_ns(), &mut kept).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(counters.report().disconnections, lost + 1);
+    }
+
+    #[test]
+    fn spikes_are_numbered_silences_are_losses_and_the_rest_is_counted() {
+        let mut source = Blackrock::new(&config(&["1..3:1", "2:0=loose"])).unwrap();
         let counters = source.counters();
         let device = UdpSocket::bind("127.0.0.1:0").unwrap();
         device.connect(source.address().unwrap()).unwrap();

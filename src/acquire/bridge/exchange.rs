@@ -63,6 +63,7 @@ impl ClockExchange {
             host_ns: estimate.host_ns,
             uncertainty_ns: estimate.uncertainty_ns as i64,
             drift_ppm: estimate.drift_ppm,
+            drift_uncertainty_ppm: estimate.drift_uncertainty_ppm,
         })
     }
 }

@@ -86,6 +86,15 @@ impl Carrier {
     }
 }
 
+/// Whether a packet can hold spikes of this channel and unit.
+fn is_possible(channel: &str, unit: u16) -> Result<(), &'static str> {
+    match (channel.parse::<u16>(), u8::try_from(unit)) {
+        (Err(_), _) => Err("channels are 0 to 65535"),
+        (_, Err(_)) => Err("units are 0 to 255"),
+        _ => Ok(()),
+    }
+}
+
 impl Bridge {
     /// A source that listens.
     ///
@@ -94,7 +103,7 @@ impl Bridge {
     /// A serial link that is not there is waited for.
     pub fn new(config: &BridgeConfig) -> Result<Self, SourceError> {
         let name = config.carrier.name();
-        let units = UnitList::parse(&name, "bridge.units", &config.units)?;
+        let units = UnitList::parse(&name, "bridge.units", &config.units, is_possible)?;
         let series = SeriesList::parse(&name, "bridge.series", &config.series)?;
         let carried = match &config.carrier {
             Carrier::Udp {

@@ -117,11 +117,15 @@ impl Udp {
             packets.silent(now_ns, collector);
             return Ok(Taken::Nothing);
         };
-        let heard = packets.take_bytes(datagram, now_ns, collector, sink);
-        if heard == Heard::Device && self.device != Some(from) {
-            // A way back that does not look for so long hears of the next one.
-            let told = self.tell.as_ref().is_none_or(|tell| tell.try_send(from).is_ok());
-            self.device = told.then_some(from);
+        match packets.take_bytes(datagram, now_ns, collector, sink) {
+            Heard::Device if self.device != Some(from) => {
+                // A way back that does not look for so long hears of the next one.
+                let told = self.tell.as_ref().is_none_or(|tell| tell.try_send(from).is_ok());
+                self.device = told.then_some(from);
+            }
+            Heard::Device => {}
+            // What others send does not stand for the device.
+            Heard::Other => packets.silent(now_ns, collector),
         }
         Ok(Taken::Something)
     }

@@ -48,6 +48,9 @@ pub struct SpikeParser {
     clock: WrapClock,
     records: u64,
     discarded: u64,
+    /// Whether the last that was looked at was no record.
+    astray: bool,
+    resyncs: u64,
 }
 
 fn unit_of(id: u8) -> Option<u16> {
@@ -59,6 +62,19 @@ fn unit_of(id: u8) -> Option<u16> {
         0x40 => Some(0),
         0x80 => Some(ARTIFACT),
         _ => None,
+    }
+}
+
+/// Whether RHX can send spikes of this channel and sorted unit.
+pub(super) fn is_possible(channel: &str, unit: u16) -> Result<(), &'static str> {
+    let named = matches!(channel.as_bytes(), [letter, b'-', digits @ ..]
+        if letter.is_ascii_uppercase() && digits.len() == 3 && digits.iter().all(u8::is_ascii_digit));
+    if !named {
+        return Err("native channel names are like A-010");
+    }
+    match unit {
+        0..=4 | ARTIFACT => Ok(()),
+        _ => Err("RHX sorts units 1 to 4, has 0 for what is not sorted and 128 for likely artifacts"),
     }
 }
 
@@ -107,6 +123,7 @@ impl SpikeParser {
 
     fn spike(&mut self, (channel, ticks, unit): ([u8; 5], u32, u16)) -> IntanSpike {
         self.records += 1;
+        self.astray = false;
         IntanSpike {
             channel,
             ticks: self.clock.extend(ticks),
@@ -125,6 +142,7 @@ impl SpikeParser {
         self.waiting.copy_within(next.., 0);
         self.filled = RECORD - next;
         self.discarded += next as u64;
+        self.resyncs += u64::from(!std::mem::replace(&mut self.astray, true));
     }
 
     /// Begins anew, as with a new connection: what waits is discarded.
@@ -142,6 +160,11 @@ impl SpikeParser {
     /// Bytes discarded.
     pub fn discarded(&self) -> u64 {
         self.discarded
+    }
+
+    /// Times that the next record was not where the one before ended, and had to be looked for.
+    pub fn resyncs(&self) -> u64 {
+        self.resyncs
     }
 
     /// Bytes that wait for the rest of their record, at most 13.

@@ -89,7 +89,7 @@ fn a_corrupted_byte_costs_at_most_its_record() {
         broken[at] = 0;
         let (spikes, parser) = parse(&[&broken, &SECOND]);
         assert_eq!(spikes, [spike(b"D-127", 0x10204, 0)], "byte {at}");
-        assert_eq!(parser.discarded(), 14);
+        assert_eq!((parser.discarded(), parser.resyncs()), (14, 1));
     }
 }
 
@@ -98,7 +98,7 @@ fn a_magic_inside_a_record_that_is_none_begins_the_next() {
     // The first four bytes again, then the record proper.
     let bytes = [&FIRST[..4], &FIRST, &[0x0F, 0x71], &SECOND].concat();
     let (spikes, parser) = parse(&[&bytes]);
-    assert_eq!((spikes, parser.discarded()), (both(), 6));
+    assert_eq!((spikes, parser.discarded(), parser.resyncs()), (both(), 6, 2));
 }
 
 #[test]

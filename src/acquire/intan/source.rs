@@ -11,7 +11,7 @@ use super::super::wire::tcp::{Got, TcpLink};
 use super::super::wire::ticks::ticks_to_ns;
 use super::super::wire::{ClockConfig, UnitList, READS, READ_BYTES, WAIT_NS};
 use super::super::{EventSink, SourceError};
-use super::parse::{IntanSpike, SpikeParser, ARTIFACT};
+use super::parse::{is_possible, IntanSpike, SpikeParser, ARTIFACT};
 
 /// How RHX is listened to.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,11 +46,11 @@ impl Intan {
     /// A unit list that cannot be used, a sampling rate of 0.
     pub fn new(config: &IntanConfig) -> Result<Self, SourceError> {
         let name = format!("Intan RHX at {}", config.address);
-        let units = UnitList::parse(&name, "intan.units", &config.units)?;
+        let units = UnitList::parse(&name, "intan.units", &config.units, is_possible)?;
         if config.sample_rate_hz == 0 {
             return Err(SourceError::Invalid {
                 name,
-                problem: "a sampling rate of 0 Hz".into(),
+                problem: "intan.sample_rate_hz = 0, and no clock stands still".into(),
             });
         }
         let link = IntanLink {
@@ -68,10 +68,15 @@ impl IntanLink {
         let rate = self.sample_rate_hz;
         add(&collector.counters().bytes, bytes as u64);
         self.parser.push(&self.buffer[..bytes], |spike: IntanSpike| {
+            let artifact = spike.unit == ARTIFACT;
+            let units = collector.units_mut();
             let record = Record {
                 device_ns: ticks_to_ns(spike.ticks, rate),
-                unit: collector.units_mut().of_name(spike.name(), spike.unit),
-                artifact: spike.unit == ARTIFACT,
+                unit: match artifact {
+                    true => units.listed_name(spike.name(), spike.unit),
+                    false => units.of_name(spike.name(), spike.unit),
+                },
+                artifact,
             };
             collector.spike(record, now_ns, sink);
         });
@@ -93,8 +98,9 @@ impl DeviceLink for IntanLink {
             }
             Got::Nothing => return Ok(Taken::Nothing),
         }
-        let discarded = &collector.counters().discarded_bytes;
-        discarded.store(self.parser.discarded(), Relaxed);
+        let counters = collector.counters();
+        counters.discarded_bytes.store(self.parser.discarded(), Relaxed);
+        counters.resyncs.store(self.parser.resyncs(), Relaxed);
         Ok(Taken::Something)
     }
 

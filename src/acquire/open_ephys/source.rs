@@ -17,8 +17,9 @@ use super::parse::{MessageParser, Name, OpenEphysSpike, LONGEST};
 const MESSAGES: usize = 1024;
 /// Frames that the longest message has; one more tells it from what is longer.
 const FRAMES: usize = 4;
-/// Messages that ZeroMQ holds for the source.
-const HIGH_WATER_MARK: i32 = 100_000;
+/// Messages that ZeroMQ holds for the source. ZeroMQ counts no bytes: of spikes this is a few MB, of the longest other messages some
+/// hundred. What waits beyond it waits at the sender.
+const HIGH_WATER_MARK: i32 = 10_000;
 /// From a lost connection to the next attempt, ms: doubles up to the longest.
 const FIRST_BACK_OFF_MS: i32 = 50;
 const LONGEST_BACK_OFF_MS: i32 = 400;
@@ -98,16 +99,19 @@ impl OpenEphys {
     /// A unit list, an endpoint or a sampling rate that cannot be used.
     pub fn new(config: &OpenEphysConfig) -> Result<Self, SourceError> {
         let name = format!("Open Ephys at {}", config.endpoint);
-        let units = UnitList::parse(&name, "open_ephys.units", &config.units)?;
+        // Electrodes have any name.
+        let units = UnitList::parse(&name, "open_ephys.units", &config.units, |_, _| Ok(()))?;
         let invalid = |problem: String| SourceError::Invalid {
             name: name.clone(),
             problem,
         };
         if config.sample_rate_hz == 0 {
-            return Err(invalid("a sampling rate of 0 Hz".into()));
+            return Err(invalid(
+                "open_ephys.sample_rate_hz = 0, and no clock stands still".into(),
+            ));
         }
         let (context, socket, monitor) =
-            connect(config).map_err(|error| invalid(format!("the endpoint cannot be used: {error}")))?;
+            connect(config).map_err(|error| invalid(format!("open_ephys.endpoint cannot be used: {error}")))?;
         let link = OpenEphysLink {
             socket,
             monitor,

@@ -10,6 +10,7 @@
 //! it is moved to is what exchanges of times say, or else a least delay of zero.
 
 use super::delay::LeastDelay;
+use super::shift::{Shift, ShiftDetector};
 
 /// A window over which the least delay is taken, ns of host time; the last whole one counts too.
 const WINDOW_NS: i64 = 10_000_000_000;
@@ -19,6 +20,8 @@ const TOLERANCE_NS: i64 = 1_000_000_000;
 const FRESH_TOLERANCE_NS: i64 = 250_000_000;
 /// So many implausible times in a row that agree among themselves are a clock that began anew.
 const AGREEING: u32 = 8;
+/// After the device's clock was fixed the least delay is not known yet for so long, ns of host time.
+const SETTLING_NS: i64 = 2_000_000_000;
 /// Most drift of a device's clock against the host's, as a share.
 const DRIFT: f64 = 1e-3;
 /// A shared time is moved by one in so many ns at most: 20 ms take 2 s.
@@ -59,6 +62,8 @@ pub struct Exchanged {
     pub uncertainty_ns: i64,
     /// How much longer the device's second is than the host's, parts in a million.
     pub drift_ppm: f64,
+    /// Bound of the drift's error, parts in a million.
+    pub drift_uncertainty_ppm: f64,
 }
 
 impl Exchanged {
@@ -66,6 +71,20 @@ impl Exchanged {
         let since = device_ns.saturating_sub(self.device_ns);
         let host = self.host_ns.saturating_add(since);
         host.saturating_add((since as f64 * self.drift_ppm * 1e-6) as i64)
+    }
+
+    /// What it says of host time `now_ns`: less the longer ago the exchanges were.
+    fn relation(&self, now_ns: i64) -> Relation {
+        let since = now_ns.saturating_sub(self.host_ns) as f64;
+        let drift = self.drift_ppm * 1e-6;
+        let offset_ns = self.host_ns.saturating_sub(self.device_ns);
+        let more_ns = since.abs() * self.drift_uncertainty_ppm * 1e-6;
+        Relation {
+            offset_ns: offset_ns.saturating_add((since * drift / (1.0 + drift)) as i64),
+            uncertainty_ns: self.uncertainty_ns.saturating_add(more_ns as i64),
+            drift_ppm: Some(self.drift_ppm),
+            exchanged: true,
+        }
     }
 }
 
@@ -113,6 +132,9 @@ pub struct DeviceClock {
     reached_ns: i64,
     fresh: bool,
     suspect: Option<Suspect>,
+    /// Host time from which on the least delay is known.
+    settled_host_ns: i64,
+    shift: ShiftDetector,
 }
 
 impl DeviceClock {
@@ -134,6 +156,8 @@ impl DeviceClock {
             reached_ns: 0,
             fresh: true,
             suspect: None,
+            settled_host_ns: i64::MAX,
+            shift: ShiftDetector::default(),
         }
     }
 
@@ -186,15 +210,10 @@ impl DeviceClock {
         self.exchanged = Some(exchanged);
     }
 
-    /// How it stands to the host's, once a record has been placed.
-    pub fn relation(&self) -> Option<Relation> {
+    /// How it stands to the host's at host time `now_ns`, once a record has been placed.
+    pub fn relation(&self, now_ns: i64) -> Option<Relation> {
         if let Some(exchanged) = self.exchanged {
-            return Some(Relation {
-                offset_ns: exchanged.host_ns.saturating_sub(exchanged.device_ns),
-                uncertainty_ns: exchanged.uncertainty_ns,
-                drift_ppm: Some(exchanged.drift_ppm),
-                exchanged: true,
-            });
+            return Some(exchanged.relation(now_ns));
         }
         let origin_ns = self.origin_ns?;
         let most = self.most_ns.iter().flatten().max();
@@ -267,6 +286,7 @@ impl DeviceClock {
             let time = time.saturating_add(off);
             self.origin_ns = Some(device_ns.saturating_sub(time));
             self.forget_delays();
+            self.settled_host_ns = host_ns.saturating_add(SETTLING_NS);
             self.take(time, host_ns);
             return Placed::Reset(time);
         }
@@ -283,15 +303,44 @@ impl DeviceClock {
             return self.implausible(device_ns, host_ns);
         }
         let passed_ns = time.saturating_sub(self.newest_ns);
-        self.take(time, host_ns);
+        let lowest_ns = self.least.lowest().saturating_sub(self.moved_ns);
+        let too_soon_ns = time.saturating_sub(here.saturating_sub(lowest_ns));
+        match self.shift((time.saturating_sub(expected), too_soon_ns), host_ns) {
+            Shift::None => self.take(time, host_ns),
+            // Its delay is no delay.
+            Shift::Ahead => self.see(time, host_ns),
+            Shift::Set(by_ns) => return Placed::Reset(self.set_right(time, by_ns, host_ns)),
+        }
         if self.shared {
             self.follow(device_ns, time, passed_ns);
         }
         Placed::At(time)
     }
 
+    /// Whether the device's clock was set, as a record shows that is so far ahead of the quickest ones ([`ShiftDetector::note`]).
+    fn shift(&mut self, ahead_ns: (i64, i64), host_ns: i64) -> Shift {
+        if host_ns < self.settled_host_ns {
+            return Shift::None;
+        }
+        let config = (self.config.speed, self.config.lateness_ns);
+        self.shift.note(ahead_ns, host_ns, config)
+    }
+
+    /// The device's clock was set by `by_ns`, as a record shows at what would be `time_ns`: its time goes on as if it had not been.
+    fn set_right(&mut self, time_ns: i64, by_ns: i64, host_ns: i64) -> i64 {
+        self.origin_ns = self.origin_ns.map(|origin| origin.saturating_add(by_ns));
+        self.exchanged = None;
+        let time_ns = time_ns.saturating_sub(by_ns);
+        self.take(time_ns, host_ns);
+        time_ns
+    }
+
     fn take(&mut self, time_ns: i64, host_ns: i64) {
         self.note_delay(self.run_ns(host_ns).saturating_sub(time_ns), host_ns);
+        self.see(time_ns, host_ns);
+    }
+
+    fn see(&mut self, time_ns: i64, host_ns: i64) {
         self.newest_ns = time_ns;
         self.newest_host_ns = host_ns;
         self.fresh = false;
@@ -331,6 +380,8 @@ impl DeviceClock {
         self.forget_delays();
         self.exchanged = None;
         self.window_host_ns = host_ns;
+        self.settled_host_ns = host_ns.saturating_add(SETTLING_NS);
+        self.shift = ShiftDetector::default();
         self.take(time, host_ns);
         time
     }
@@ -345,178 +396,5 @@ impl DeviceClock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: i64 = 1_000_000;
-    const START: i64 = 77_000 * MS;
-
-    fn clock(speed: f64, lateness_ms: i64) -> DeviceClock {
-        let mut clock = DeviceClock::new(ClockConfig {
-            speed,
-            lateness_ns: lateness_ms * MS,
-            end_ns: None,
-        });
-        clock.start(START);
-        clock
-    }
-
-    #[test]
-    fn the_run_goes_on_with_the_host_while_nothing_comes() {
-        let mut clock = clock(1.0, 5);
-        assert_eq!(clock.reached(START), 0);
-        assert_eq!(clock.reached(START + 20 * MS), 15 * MS);
-        assert_eq!(clock.reached(START + 10 * MS), 15 * MS, "it never goes back");
-    }
-
-    #[test]
-    fn the_device_alone_says_where_spikes_are() {
-        let mut clock = clock(2.0, 0);
-        let device = 123_456_789 * MS;
-        assert_eq!(clock.place(device, START + 10 * MS), Placed::At(20 * MS));
-        // 4 ms later by the device, whenever it comes.
-        assert_eq!(clock.place(device + 4 * MS, START + 90 * MS), Placed::At(24 * MS));
-    }
-
-    #[test]
-    fn blocks_of_spikes_are_never_late_when_the_lateness_covers_a_block() {
-        // A block of 43 ms of spikes comes at its end, as a burst: the oldest of the first one comes first.
-        let mut clock = clock(1.0, 50);
-        for block in 0..600 {
-            let host = START + (block + 1) * 43 * MS;
-            for step in 0..43 {
-                let reached = clock.reached(host);
-                match clock.place((block * 43 + step) * MS, host) {
-                    Placed::At(time) => assert!(time >= reached, "block {block}: {time} < {reached}"),
-                    other => panic!("{other:?}"),
-                }
-            }
-            assert!(clock.reached(host) >= host - START - 50 * MS);
-        }
-    }
-
-    #[test]
-    fn a_wrong_time_is_left_out_and_a_clock_that_began_anew_is_taken() {
-        let mut clock = clock(1.0, 0);
-        let host = |ms: i64| START + ms * MS;
-        assert_eq!(clock.place(1_000_000 * MS, host(10)), Placed::At(10 * MS));
-        assert_eq!(clock.place(i64::MAX, host(11)), Placed::Implausible);
-        assert_eq!(clock.place(i64::MIN, host(11)), Placed::Implausible);
-        assert_eq!(clock.place(1_000_002 * MS, host(12)), Placed::At(12 * MS));
-        for spike in 0..7 {
-            assert_eq!(clock.place(spike * MS, host(5_000 + spike)), Placed::Implausible);
-        }
-        assert_eq!(clock.place(7 * MS, host(5_007)), Placed::Reset(5_007 * MS));
-        assert_eq!(clock.place(8 * MS, host(5_009)), Placed::At(5_008 * MS));
-    }
-
-    #[test]
-    fn records_with_times_ahead_of_the_others_do_not_take_the_clock_with_them() {
-        let mut clock = clock(1.0, 5);
-        for step in 0..20_000 {
-            let host = START + step * MS;
-            // Within a second of where they belong, and so taken for spikes.
-            if step % 2_000 == 1_999 {
-                assert!(matches!(clock.place((step + 900) * MS, host), Placed::At(_)));
-            }
-            let reached = clock.reached(host);
-            assert_eq!(clock.place(step * MS, host), Placed::At(step * MS));
-            assert!(reached <= step * MS, "step {step}: it would be late");
-        }
-    }
-
-    #[test]
-    fn the_first_record_of_a_new_connection_may_begin_anew() {
-        let mut clock = clock(1.0, 0);
-        let host = |ms: i64| START + ms * MS;
-        clock.place(500_000 * MS, host(1_000));
-        clock.fresh();
-        // The device's clock went on: nothing changes.
-        assert_eq!(clock.place(502_000 * MS, host(3_003)), Placed::At(3_000 * MS));
-        clock.fresh();
-        clock.reached(host(4_000));
-        assert_eq!(clock.place(0, host(4_000)), Placed::Reset(4_000 * MS));
-    }
-
-    #[test]
-    fn spikes_that_waited_in_a_buffer_are_no_reset() {
-        let mut clock = clock(1.0, 0);
-        let host = |ms: i64| START + ms * MS;
-        clock.place(0, host(0));
-        // The host stood still for 20 s; then everything comes at once.
-        for ms in 1..20_000 {
-            assert_eq!(clock.place(ms * MS, host(20_000)), Placed::At(ms * MS));
-        }
-    }
-
-    #[test]
-    fn a_shared_time_is_the_hosts_whatever_the_first_delay_and_the_drift() {
-        // The first record takes 40 ms to come, later ones from 1 ms on; the device runs 80 ppm slow for ten minutes.
-        let mut clock = clock(1.0, 50);
-        clock.share();
-        for step in 0..60_000i64 {
-            let host = START + 100 * MS + step * 10 * MS;
-            let delay = if step == 0 { 40 * MS } else { MS + step % 7 * MS };
-            let sent = host - delay;
-            let device = 5 * MS + ((sent - START) as f64 * (1.0 - 8e-5)) as i64;
-            let Placed::At(time) = clock.place(device, host) else {
-                panic!("step {step} is not placed")
-            };
-            let off = time - (sent - START);
-            assert!(off.abs() <= 40 * MS, "step {step}: {off} ns");
-            assert!(step < 1_000 || (-MS..=2 * MS).contains(&off), "step {step}: {off} ns");
-        }
-        let relation = clock.relation().unwrap();
-        assert!(
-            !relation.exchanged && (5 * MS..8 * MS).contains(&relation.uncertainty_ns),
-            "{relation:?}"
-        );
-        assert!((relation.drift_ppm.unwrap() - 80.0).abs() < 3.0, "{relation:?}");
-    }
-
-    #[test]
-    fn a_shared_time_is_that_of_the_exchanges_where_there_are_any() {
-        // Every record takes 30 ms, the first one 400: without an exchange nobody could tell.
-        let mut clock = clock(1.0, 50);
-        clock.share();
-        for step in 0..2_000i64 {
-            let sent = START + 100 * MS + step * 10 * MS;
-            let device = sent - START + 7 * MS;
-            let placed = clock.place(device, sent + if step == 0 { 400 * MS } else { 30 * MS });
-            match (step, placed) {
-                (1, Placed::Reset(time)) => assert_eq!(time, sent - START + 1_000),
-                (0 | 2.., Placed::At(_)) => {}
-                other => panic!("{other:?}"),
-            }
-            clock.exchanged(Exchanged {
-                device_ns: device,
-                host_ns: sent + 1_000,
-                uncertainty_ns: 2_000,
-                drift_ppm: 0.0,
-            });
-        }
-        let sent = START + 30_000 * MS;
-        let Placed::At(time) = clock.place(sent - START + 7 * MS, sent + 30 * MS) else {
-            panic!("it is placed")
-        };
-        assert!((time - (sent - START)).abs() <= 1_000, "{}", time - (sent - START));
-        let relation = clock.relation().unwrap();
-        assert_eq!(
-            (relation.offset_ns, relation.uncertainty_ns),
-            (START - 7 * MS + 1_000, 2_000)
-        );
-    }
-
-    #[test]
-    fn drift_is_followed() {
-        // The device runs 100 ppm slow for ten minutes: the run's time stays within its lateness of the device's.
-        let mut clock = clock(1.0, 2);
-        for step in 0..6_000i64 {
-            let host = START + step * 100 * MS;
-            let device = (step * 100 * MS) as f64 * (1.0 - 1e-4);
-            assert!(matches!(clock.place(device as i64, host), Placed::At(_)));
-            let lag = device as i64 - clock.reached(host);
-            assert!((0..=4 * MS).contains(&lag), "step {step}: {lag} ns");
-        }
-    }
-}
+#[path = "clock_tests.rs"]
+mod tests;

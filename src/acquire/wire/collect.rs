@@ -209,7 +209,7 @@ impl Collector {
         if now_ns >= self.marked_host_ns.saturating_add(MARKER_NS) {
             self.marked_host_ns = now_ns;
             let reached_ns = self.clock.reached(now_ns);
-            if let Some(relation) = self.clock.relation() {
+            if let Some(relation) = self.clock.relation(now_ns) {
                 self.counters.clock.store(&relation);
             }
             sink.clock(reached_ns, now_ns);
@@ -240,7 +240,7 @@ mod tests {
             lateness_ns: 0,
             end_ns: None,
         };
-        let units = UnitList::parse("test", "units", &["1:1".into()]).unwrap();
+        let units = UnitList::parse("test", "units", &["1:1".into()], |_, _| Ok(())).unwrap();
         let (mut collector, mut kept) = (Collector::new(units, clock), Kept::default());
         collector.start(0);
         let spike = |device_ns| Record {

@@ -64,6 +64,8 @@ counters! {
     bytes: "bytes",
     /// Bytes that belong to no record: skipped to find the next one, or left over at the end of a connection.
     discarded_bytes: "bytes discarded",
+    /// Times that the next record of a stream was not where the one before ended, and had to be looked for.
+    resyncs: "times the place in the stream was lost",
     /// Whole messages or datagrams that cannot be read, or are too long.
     malformed: "messages unreadable",
     /// Records or messages that are no spikes: heartbeats, continuous signals, events.

@@ -106,13 +106,16 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// It is heard. Says whether it had not been there.
-    pub fn heard(&mut self, now_ns: i64, collector: &mut Collector) -> bool {
-        let new = self.heard_ns.replace(now_ns).is_none();
-        if new {
+    /// Whether it is there.
+    pub fn is_there(&self) -> bool {
+        self.heard_ns.is_some()
+    }
+
+    /// It is heard.
+    pub fn heard(&mut self, now_ns: i64, collector: &mut Collector) {
+        if self.heard_ns.replace(now_ns).is_none() {
             collector.connected(now_ns);
         }
-        new
     }
 
     /// Nothing is heard.

@@ -38,10 +38,15 @@ impl Window {
     }
 }
 
+/// Windows whose least delay is remembered.
+const REMEMBERED: usize = 8;
+
 /// The least delay of this window and of the one before. Never allocates.
 #[derive(Clone, Debug)]
 pub(super) struct LeastDelay {
     windows: [Window; 2],
+    /// Those that were known when the last windows ended.
+    before_ns: [i64; REMEMBERED],
     /// The last one known.
     last_ns: i64,
 }
@@ -50,6 +55,7 @@ impl LeastDelay {
     pub(super) fn new() -> Self {
         Self {
             windows: [Window::EMPTY; 2],
+            before_ns: [i64::MAX; REMEMBERED],
             last_ns: 0,
         }
     }
@@ -61,12 +67,22 @@ impl LeastDelay {
     /// Begins another window.
     pub(super) fn next_window(&mut self) {
         self.last_ns = self.get();
+        self.before_ns.rotate_right(1);
+        self.before_ns[0] = self.last_ns;
         self.windows = [Window::EMPTY, self.windows[0]];
     }
 
     /// Forgets all delays but the last that was known.
     pub(super) fn restart(&mut self) {
         self.windows = [Window::EMPTY; 2];
+        self.before_ns = [i64::MAX; REMEMBERED];
+    }
+
+    /// The least that it has been in the last windows: what has waited somewhere makes it longer for a while.
+    pub(super) fn lowest(&self) -> i64 {
+        self.before_ns
+            .iter()
+            .fold(self.get(), |lowest, &before| lowest.min(before))
     }
 
     /// Of two windows the lesser delay, but a window of few records counts only where both have few.
@@ -120,6 +136,8 @@ mod tests {
         least.next_window();
         assert_eq!(least.get(), 5, "the last known");
         (0..9).for_each(|_| least.note(7));
-        assert_eq!(least.get(), 7, "delays may grow");
+        assert_eq!((least.get(), least.lowest()), (7, 5), "delays may grow");
+        (0..8).for_each(|_| least.next_window());
+        assert_eq!((least.get(), least.lowest()), (7, 7));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::host_time::{monotonic_ns, HostClock};
 use super::super::{EventSink, Pace, Poll, SampledSeries, Source, SourceError, SpikeEvent, WayBack};
 use super::collect::Collector;
-use super::WireCounters;
+use super::{SpareUnits, WireCounters};
 
 /// Pieces that may have waited for a run.
 const MOST_BEFORE: usize = 1 << 20;
@@ -90,6 +90,14 @@ impl<L: DeviceLink> Device<L> {
         self
     }
 
+    /// The same, with places for so many units that come up later ([`SpareUnits`]), whose ids begin with `prefix`. When all others are
+    /// listed.
+    #[must_use]
+    pub fn with_spare_units(mut self, places: usize, prefix: &str) -> Self {
+        self.collector.units_mut().add_spares(places, prefix);
+        self
+    }
+
     /// What has waited until now is older than the run: taken for new, it would put the device's clock wrong.
     fn leave_out_what_came_before(&mut self) {
         let clock = HostClock::of_poll(monotonic_ns());
@@ -136,6 +144,10 @@ impl<L: DeviceLink> Source for Device<L> {
 
     fn wire_counters(&self) -> Option<Arc<WireCounters>> {
         Some(self.counters())
+    }
+
+    fn spare_units(&self) -> Option<Arc<SpareUnits>> {
+        self.collector.units().spares().cloned()
     }
 
     fn way_back(&mut self) -> Option<Box<dyn WayBack>> {

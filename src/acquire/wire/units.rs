@@ -1,8 +1,13 @@
 //! A configuration's list of units: which (channel, sorted unit) of a device is which unit of the run.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::super::SourceError;
+use super::spare::{SpareUnits, Spares};
+
+/// Which (channel, sorted unit) a system can send; says what is wrong with others.
+pub type PossibleUnit = fn(channel: &str, unit: u16) -> Result<(), &'static str>;
 
 /// Most units of a list.
 const MAX_UNITS: usize = 1 << 16;
@@ -20,6 +25,8 @@ pub struct UnitList {
     channels: Vec<Vec<(u16, u32)>>,
     /// Whether units that come up are listed from then on.
     learns: bool,
+    /// Places for units that come up later.
+    spares: Option<Spares>,
 }
 
 /// `FIRST..LAST` of channels, or one channel.
@@ -59,12 +66,13 @@ fn natural(text: &str) -> Vec<(u64, String)> {
 }
 
 impl UnitList {
-    /// Reads a list; `key` stands for it in errors, `source` for the source. An empty list learns: it lists every unit that
-    /// comes up, until [`UnitList::learned`].
+    /// Reads a list of units that are `possible`; `key` stands for it in errors, `source` for the source. An empty list learns: it
+    /// lists every unit that comes up, until [`UnitList::learned`].
     ///
     /// # Errors
-    /// An entry of another form, a (channel, unit) or an id that is listed twice, or more than 2¹⁶ units.
-    pub fn parse(source: &str, key: &str, entries: &[String]) -> Result<Self, SourceError> {
+    /// An entry of another form or one that is not possible, a (channel, unit) or an id that is listed twice, or more than 2¹⁶
+    /// units.
+    pub fn parse(source: &str, key: &str, entries: &[String], possible: PossibleUnit) -> Result<Self, SourceError> {
         let invalid = |problem: String| SourceError::Invalid {
             name: source.to_string(),
             problem,
@@ -75,6 +83,7 @@ impl UnitList {
             by_number: HashMap::new(),
             channels: Vec::new(),
             learns: entries.is_empty(),
+            spares: None,
         };
         let mut known_ids = HashSet::new();
         for entry in entries {
@@ -96,6 +105,11 @@ impl UnitList {
                 return Err(invalid(format!("{key} has {entry:?}, one id for several channels")));
             }
             for channel in channels {
+                possible(&channel, unit).map_err(|problem| {
+                    invalid(format!(
+                        "{key} has {entry:?}, but {channel}:{unit} cannot be: {problem}"
+                    ))
+                })?;
                 let id = id.map_or_else(|| format!("{channel}:{unit}"), str::to_string);
                 if list.find(list.by_name.get(channel.as_str()), unit).is_some() || !known_ids.insert(id.clone()) {
                     return Err(invalid(format!("{key} lists {channel}:{unit} or the id {id:?} twice")));
@@ -139,24 +153,37 @@ impl UnitList {
         &self.ids
     }
 
-    /// Index of a unit of the channel with this name. Does not allocate, unless the list learns.
-    pub fn of_name(&mut self, channel: &str, unit: u16) -> Option<u32> {
-        let found = self.find(self.by_name.get(channel), unit);
-        found.or_else(|| self.learn(channel, unit))
+    /// Index of a unit of the channel with this name, where it is listed. Never allocates.
+    pub fn listed_name(&self, channel: &str, unit: u16) -> Option<u32> {
+        self.find(self.by_name.get(channel), unit)
     }
 
-    /// Index of a unit of the channel with this number. Does not allocate, unless the list learns.
+    /// The same, of the channel with this number.
+    pub fn listed_number(&self, channel: u32, unit: u16) -> Option<u32> {
+        self.find(self.by_number.get(&channel), unit)
+    }
+
+    /// Index of a unit of the channel with this name, which is given one if it has none and the list learns or has places
+    /// left. Does not allocate, unless the list learns.
+    pub fn of_name(&mut self, channel: &str, unit: u16) -> Option<u32> {
+        let listed = self.listed_name(channel, unit);
+        listed.or_else(|| match &mut self.spares {
+            _ if self.learns => self.learn(channel, unit),
+            spares => spares.as_mut()?.of_name(channel, unit),
+        })
+    }
+
+    /// The same, of the channel with this number.
     pub fn of_number(&mut self, channel: u32, unit: u16) -> Option<u32> {
-        let found = self.find(self.by_number.get(&channel), unit);
-        found.or_else(|| {
-            self.learns
-                .then(|| channel.to_string())
-                .and_then(|name| self.learn(&name, unit))
+        let listed = self.listed_number(channel, unit);
+        listed.or_else(|| match &mut self.spares {
+            _ if self.learns => self.learn(&channel.to_string(), unit),
+            spares => spares.as_mut()?.of_number(channel, unit),
         })
     }
 
     fn learn(&mut self, channel: &str, unit: u16) -> Option<u32> {
-        if !self.learns || self.ids.len() >= MAX_UNITS {
+        if self.ids.len() >= MAX_UNITS {
             return None;
         }
         self.add(channel, unit, format!("{channel}:{unit}"));
@@ -184,6 +211,18 @@ impl UnitList {
         order
     }
 
+    /// Adds places for so many units that come up later; `prefix` stands before their ids. Once, when all others are listed.
+    pub fn add_spares(&mut self, places: usize, prefix: &str) {
+        let spares = Spares::new(places, self.ids.len(), prefix);
+        self.ids.extend(spares.shared().ids());
+        self.spares = Some(spares);
+    }
+
+    /// The places for units that come up later, if it has any.
+    pub fn spares(&self) -> Option<&Arc<SpareUnits>> {
+        self.spares.as_ref().map(Spares::shared)
+    }
+
     /// Puts `prefix` before every id.
     pub fn prefix(&mut self, prefix: &str) {
         self.ids.iter_mut().for_each(|id| id.insert_str(0, prefix));
@@ -201,7 +240,8 @@ mod tests {
 
     fn list(entries: &[&str]) -> Result<UnitList, String> {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
-        UnitList::parse("rig", "intan.units", &entries).map_err(|error| error.to_string())
+        let possible = |_: &str, unit| if unit == 300 { Err("no system has it") } else { Ok(()) };
+        UnitList::parse("rig", "intan.units", &entries, possible).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -248,6 +288,18 @@ mod tests {
     }
 
     #[test]
+    fn units_that_come_up_take_the_places_behind_those_that_are_listed() {
+        let mut units = list(&["1..2:1"]).unwrap();
+        units.prefix("b/");
+        units.add_spares(1, "b/");
+        assert_eq!(units.ids(), ["b/1:1", "b/2:1", "b/spare:1"]);
+        assert_eq!((units.listed_number(3, 1), units.of_number(2, 1)), (None, Some(1)));
+        assert_eq!((units.of_number(3, 1), units.of_number(4, 1)), (Some(2), None));
+        assert_eq!(units.unlisted(), 3);
+        assert_eq!(units.spares().unwrap().taken()[0].is, "b/3:1");
+    }
+
+    #[test]
     fn what_is_no_unit_is_refused_with_its_key() {
         for (entries, word) in [
             (&["A-010"][..], "neither CHANNEL:UNIT"),
@@ -260,6 +312,7 @@ mod tests {
             (&["1:1", "1..4:1"], "twice"),
             (&["1:1=x", "2:1=x"], "twice"),
             (&["0..4000000000:1"], "no range"),
+            (&["7..9:300"], "7:300 cannot be: no system has it"),
         ] {
             let error = list(entries).unwrap_err();
             assert!(error.contains(word) && error.contains("intan.units"), "{error}");
