@@ -1,5 +1,7 @@
 //! What a command fails with.
 
+use std::path::Path;
+
 use thiserror::Error;
 
 use crate::acquire::simulate::archive::ArchiveError;
@@ -94,4 +96,16 @@ pub enum CliError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl CliError {
+    /// The same, with the configuration file before what is wrong in it.
+    #[must_use]
+    pub fn in_file(self, file: &Path) -> Self {
+        match self {
+            Self::Config(problem) => Self::Config(format!("{}: {problem}", file.display())),
+            Self::Source(error @ SourceError::Invalid { .. }) => Self::Config(format!("{}: {error}", file.display())),
+            other => other,
+        }
+    }
 }

@@ -34,9 +34,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     let conditions = checkpoint
         .as_ref()
         .map_or(&[][..], |checkpoint| &checkpoint.config.conditions);
-    let mut source = build_sources(&file, bin_ns, conditions)?;
-    check_reference(&file, &source)?;
-    check_spares(&file, &source)?;
+    let in_file = |error: CliError| error.in_file(&args.config);
+    let mut source = build_sources(&file, bin_ns, conditions).map_err(in_file)?;
+    check_reference(&file, &source).map_err(in_file)?;
+    check_spares(&file, &source).map_err(in_file)?;
     let unobserved_s = source.unobserved_s();
     if file.model.calibrate.is_some() && unobserved_s > 0.0 {
         source.notes.push(format!(
@@ -50,7 +51,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
         checkpoint.as_ref(),
         &source.facts,
         source.before.as_ref(),
-    )?;
+    )
+    .map_err(in_file)?;
     let saver = match (&args.save_identities, checkpoint) {
         (None, _) => None,
         (Some(path), Some(checkpoint)) if file.model.calibrate.is_some() => Some(IdentitySaver {
@@ -69,7 +71,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     if let Some(saver) = &saver {
         saver.check()?;
     }
-    run_to_the_end(&file, source, model, saver, (args.realtime, args.json, args.quiet))
+    run_to_the_end(&file, source, model, saver, (args.realtime, args.json, args.quiet)).map_err(in_file)
 }
 
 /// Refuses a reference that is longer than the run: no identities would ever be computed.
