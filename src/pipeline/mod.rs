@@ -18,6 +18,7 @@ pub mod bin_output;
 #[cfg(test)]
 mod bin_tests;
 pub mod calibrate;
+mod carried;
 pub mod clock;
 pub mod deadline;
 mod decode;
