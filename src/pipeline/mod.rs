@@ -36,7 +36,7 @@ mod modalities;
 #[cfg(test)]
 mod modalities_tests;
 #[cfg(test)]
-pub(crate) mod models;
+mod models;
 pub mod network;
 pub mod output;
 mod parameters;
@@ -48,7 +48,7 @@ pub mod runtime;
 mod sample_ring;
 mod sample_window;
 pub mod score;
-pub(crate) mod sharing;
+mod sharing;
 mod slot;
 mod socket;
 mod sources;

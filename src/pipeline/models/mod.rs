@@ -33,12 +33,12 @@ fn order(asked: Ordering) -> Ordering {
 }
 
 /// Runs a model with everything as strong as it is asked to be; a schedule may take a thread off its core so many times.
-pub(crate) fn model(preemptions: usize, threads: impl Fn() + Sync + Send + 'static) {
+fn model(preemptions: usize, threads: impl Fn() + Sync + Send + 'static) {
     check(false, preemptions, threads);
 }
 
 /// The same with every atomic operation relaxed.
-pub(crate) fn weak_model(preemptions: usize, threads: impl Fn() + Sync + Send + 'static) {
+fn weak_model(preemptions: usize, threads: impl Fn() + Sync + Send + 'static) {
     check(true, preemptions, threads);
 }
 
