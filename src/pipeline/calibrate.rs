@@ -16,15 +16,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ringbuf::traits::{Consumer, Observer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use ringbuf::traits::{Consumer, Observer, Producer};
 
+use super::sharing::{ring, Number, Real, Receiver, Sender, Sharing};
 use crate::data::Interval;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::IdentityConfig;
@@ -50,6 +50,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOOK_IN_STEP: Duration = Duration::from_micros(20);
 /// Calibrations that may be on their way.
 const ON_THE_WAY: usize = 2;
+/// Places for those that come back: every one that lay in the other ring or was in the decode thread's hands when this was emptied
+/// last, and the next.
+const USED: usize = 2 * ON_THE_WAY;
 
 /// One entry of the ring.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,8 +77,6 @@ pub struct CalibrationCounters {
     gaps: AtomicU64,
     longest_ns: AtomicU64,
     longest_take_ns: AtomicU64,
-    /// Closed bins that the calibrator has dealt with.
-    bins: AtomicU64,
 }
 
 /// The same, in figures.
@@ -108,17 +109,26 @@ impl CalibrationCounters {
 }
 
 /// What the rest of the program has of a run's calibration; the decode thread has no part in it.
-#[derive(Debug, Default)]
-pub struct CalibrationControl {
-    asked: AtomicBool,
+#[derive(Debug)]
+pub struct CalibrationControl<S: Sharing = Real> {
+    /// 1 where identities are asked for.
+    asked: S::Number,
     latest: Mutex<Option<Arc<Identities>>>,
     counters: Arc<CalibrationCounters>,
 }
 
-impl CalibrationControl {
+impl<S: Sharing> CalibrationControl<S> {
+    fn new(counters: Arc<CalibrationCounters>) -> Self {
+        Self {
+            asked: S::Number::default(),
+            latest: Mutex::default(),
+            counters,
+        }
+    }
+
     /// Has identities computed once more, from the last activity, as soon as the reference is whole.
     pub fn recalibrate(&self) {
-        self.asked.store(true, Relaxed);
+        self.asked.store(1, Relaxed);
     }
 
     /// The identities computed last, of the run's units in their order; none before the first.
@@ -133,18 +143,20 @@ impl CalibrationControl {
 }
 
 /// The decode thread's end.
-pub struct CalibrationPort {
-    spikes: HeapProd<Entry>,
-    identities: HeapCons<Box<Identities>>,
-    used: HeapProd<Box<Identities>>,
+pub struct CalibrationPort<S: Sharing = Real> {
+    spikes: Sender<S, Entry>,
+    identities: Receiver<S, Box<Identities>>,
+    used: Sender<S, Box<Identities>>,
     /// A gap that could not even be told of yet.
     gap: bool,
     /// Closed bins told of, where they go in step.
     told: Option<u64>,
+    /// Closed bins that the calibrator has dealt with.
+    bins: Arc<S::Number>,
     counters: Arc<CalibrationCounters>,
 }
 
-impl CalibrationPort {
+impl<S: Sharing> CalibrationPort<S> {
     /// Hands a closed bin's spikes over; allocates nothing, and waits for nobody unless they go in step.
     pub fn bin_closed(&mut self, end_ns: i64, times_ns: &[i64], units: &[u32]) {
         // One place is kept for the mark of a gap.
@@ -162,8 +174,8 @@ impl CalibrationPort {
             .push_iter(spikes.chain(std::iter::once(Entry::Closed { end_ns })));
         if let Some(told) = &mut self.told {
             *told += 1;
-            while self.counters.bins.load(Acquire) < *told && self.spikes.read_is_held() {
-                std::thread::sleep(LOOK_IN_STEP);
+            while self.bins.load(Acquire) < *told && self.spikes.read_is_held() {
+                S::pause(LOOK_IN_STEP);
             }
         }
     }
@@ -188,23 +200,40 @@ impl CalibrationPort {
 
     /// Lets the calibrator free them.
     fn give_back(&mut self, identities: Box<Identities>) {
-        // There is a place for everything that is on its way; with the calibrator gone the run is over.
-        drop(self.used.try_push(identities));
+        // There is a place: the calibrator empties it before it computes further ones.
+        let given = self.used.try_push(identities);
+        debug_assert!(given.is_ok());
+    }
+}
+
+/// Who computes identities; the network's encoder, or what stands for it in a model of the threads.
+pub trait Compute {
+    /// The identities of the reference's units.
+    ///
+    /// # Errors
+    /// A device that failed.
+    fn compute(&mut self, reference: &Reference) -> Result<Identities, IdentityError>;
+}
+
+impl Compute for IdentityComputer {
+    fn compute(&mut self, reference: &Reference) -> Result<Identities, IdentityError> {
+        IdentityComputer::compute(self, reference)
     }
 }
 
 /// The calibrator: spikes in, identities out.
-pub struct Calibrator {
-    spikes: HeapCons<Entry>,
-    identities: HeapProd<Box<Identities>>,
-    used: HeapCons<Box<Identities>>,
-    computer: IdentityComputer,
+pub struct Calibrator<S: Sharing = Real, C = IdentityComputer> {
+    spikes: Receiver<S, Entry>,
+    identities: Sender<S, Box<Identities>>,
+    used: Receiver<S, Box<Identities>>,
+    computer: C,
     config: IdentityConfig,
     wanted: Calibration,
     bin_ns: i64,
     units: usize,
+    bins: Arc<S::Number>,
     counters: Arc<CalibrationCounters>,
-    control: Arc<CalibrationControl>,
+    control: Arc<CalibrationControl<S>>,
     times_ns: VecDeque<i64>,
     unit_numbers: VecDeque<u32>,
     /// Everything from here to the last closed bin is known.
@@ -228,16 +257,29 @@ pub fn calibration(
         return Err(IdentityError::Short { reference_s, window_s });
     }
     let computer = IdentityComputer::new(checkpoint)?;
-    let (spikes_in, spikes_out) = HeapRb::new(RING).split();
-    let (identities_in, identities_out) = HeapRb::new(ON_THE_WAY).split();
-    let (used_in, used_out) = HeapRb::new(2 * ON_THE_WAY).split();
-    let counters = Arc::new(CalibrationCounters::default());
+    let bin_ns = (checkpoint.config.bin_size * 1e9).round() as i64;
+    Ok(calibration_of(computer, config, (bin_ns, units), wanted, RING))
+}
+
+/// The same with any rings, of which that for spikes has so many places, and whoever computes.
+pub(crate) fn calibration_of<S: Sharing, C: Compute>(
+    computer: C,
+    config: IdentityConfig,
+    (bin_ns, units): (i64, usize),
+    wanted: Calibration,
+    places: usize,
+) -> (CalibrationPort<S>, Calibrator<S, C>) {
+    let (spikes_in, spikes_out) = ring::<S, _>(places);
+    let (identities_in, identities_out) = ring::<S, _>(ON_THE_WAY);
+    let (used_in, used_out) = ring::<S, _>(USED);
+    let (counters, bins) = (Arc::<CalibrationCounters>::default(), Arc::<S::Number>::default());
     let port = CalibrationPort {
         spikes: spikes_in,
         identities: identities_out,
         used: used_in,
         gap: false,
         told: wanted.in_step.then_some(0),
+        bins: bins.clone(),
         counters: counters.clone(),
     };
     let calibrator = Calibrator {
@@ -247,29 +289,27 @@ pub fn calibration(
         computer,
         config,
         wanted,
-        bin_ns: (checkpoint.config.bin_size * 1e9).round() as i64,
+        bin_ns,
         units,
-        control: Arc::new(CalibrationControl {
-            counters: counters.clone(),
-            ..CalibrationControl::default()
-        }),
+        bins,
+        control: Arc::new(CalibrationControl::new(counters.clone())),
         counters,
         times_ns: VecDeque::new(),
         unit_numbers: VecDeque::new(),
         whole_from_ns: None,
         last_ns: None,
     };
-    Ok((port, calibrator))
+    (port, calibrator)
 }
 
-impl Calibrator {
+impl<S: Sharing, C: Compute> Calibrator<S, C> {
     /// What calibrations came to.
     pub fn counters(&self) -> Arc<CalibrationCounters> {
         self.counters.clone()
     }
 
     /// What the rest of the program asks of it, and has of it.
-    pub fn control(&self) -> Arc<CalibrationControl> {
+    pub fn control(&self) -> Arc<CalibrationControl<S>> {
         self.control.clone()
     }
 
@@ -281,7 +321,7 @@ impl Calibrator {
         let every = if self.wanted.in_step { LOOK_IN_STEP } else { LOOK };
         while self.spikes.write_is_held() {
             self.look()?;
-            std::thread::sleep(every);
+            S::pause(every);
         }
         // What came last is not predicted with any more, but may be saved.
         self.look()
@@ -292,11 +332,15 @@ impl Calibrator {
     /// # Errors
     /// A device that failed.
     pub fn look(&mut self) -> Result<(), IdentityError> {
-        while self.used.try_pop().is_some() {}
+        self.free_used();
         while let Some(entry) = self.spikes.try_pop() {
             self.take(entry)?;
         }
         Ok(())
+    }
+
+    fn free_used(&mut self) {
+        while self.used.try_pop().is_some() {}
     }
 
     fn take(&mut self, entry: Entry) -> Result<(), IdentityError> {
@@ -323,13 +367,16 @@ impl Calibrator {
                     (Some(_), None) => false,
                     (Some(last_ns), Some(every_s)) => (end_ns - last_ns) as f64 * 1e-9 >= every_s,
                 };
-                let due = due || self.control.asked.load(Relaxed);
+                let due = due || self.control.asked.load(Relaxed) > 0;
                 if due && end_ns - from_ns >= reference_ns && self.identities.vacant_len() > 0 {
+                    // In this order: less is on its way, then, than `USED` has places for.
+                    self.free_used();
                     self.last_ns = Some(end_ns);
-                    self.control.asked.store(false, Relaxed);
+                    self.control.asked.store(0, Relaxed);
                     self.compute(from_ns, end_ns)?;
                 }
-                self.counters.bins.fetch_add(1, Release);
+                // After the identities: whoever knows of the bin finds them.
+                self.bins.fetch_add(1, Release);
             }
         }
         Ok(())

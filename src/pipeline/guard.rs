@@ -1,121 +1,16 @@
 //! The last look at a prediction before it goes out: whether anything may go out at all, and whether a unit's rate is one that
 //! it can have.
 //!
-//! A stop stays until it is released: by a command, or because the consumer's heartbeat did not come. Meanwhile every bin
-//! is published as ever, in order and on time, with the mean rates and the flags `neutral` and `stopped`; outputs beside the
-//! prediction are zeros. The switch can be thrown from any thread; the publish thread reads it just before each publication.
+//! While predictions are stopped ([`StopSwitch`]) every bin is published as ever, in order and on time, with the mean rates and the
+//! flags `neutral` and `stopped`; outputs beside the prediction are zeros. The publish thread reads the switch just before each
+//! publication.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use super::message::flags;
 use super::parameters::Parameters;
 use super::slot::PredictionSlot;
-
-/// Why nothing but mean rates goes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum StopCause {
-    /// Somebody commanded it.
-    Command = 1,
-    /// The consumer's heartbeat did not come in time.
-    HeartbeatLost = 2,
-    /// The consumer's first heartbeat has not come yet.
-    NoHeartbeatYet = 3,
-}
-
-impl StopCause {
-    fn from_code(code: u8) -> Option<Self> {
-        use StopCause::{Command, HeartbeatLost, NoHeartbeatYet};
-        [Command, HeartbeatLost, NoHeartbeatYet]
-            .into_iter()
-            .find(|cause| *cause as u8 == code)
-    }
-}
-
-/// The switch: whether predictions may go out.
-#[derive(Debug, Default)]
-pub struct StopSwitch {
-    /// 0: they may.
-    cause: AtomicU8,
-    /// Host time of the last heartbeat, monotonic ns; 0 before the first.
-    heartbeat_at_ns: AtomicI64,
-    heartbeats: AtomicU64,
-    /// Times that it was thrown after predictions had been allowed.
-    stops: AtomicU64,
-}
-
-impl StopSwitch {
-    /// Predictions may go out, or with `heartbeat` once the first one has come.
-    pub(crate) fn new(heartbeat: bool) -> Self {
-        let switch = Self::default();
-        if heartbeat {
-            switch.cause.store(StopCause::NoHeartbeatYet as u8, Relaxed);
-        }
-        switch
-    }
-
-    /// Why nothing but mean rates goes out; none where predictions do.
-    pub fn cause(&self) -> Option<StopCause> {
-        StopCause::from_code(self.cause.load(Relaxed))
-    }
-
-    /// Stops predictions, from the next one on, until they are released.
-    pub fn stop(&self) {
-        // A command stands above a heartbeat that did not come.
-        let before = self.cause.swap(StopCause::Command as u8, Relaxed);
-        self.stops.fetch_add(u64::from(before == 0), Relaxed);
-    }
-
-    /// A heartbeat came at `now_ns`. The first one lets predictions go out where nothing else forbids them.
-    pub fn heartbeat(&self, now_ns: i64) {
-        self.heartbeat_at_ns.store(now_ns, Relaxed);
-        self.heartbeats.fetch_add(1, Relaxed);
-        let _ = self
-            .cause
-            .compare_exchange(StopCause::NoHeartbeatYet as u8, 0, Relaxed, Relaxed);
-    }
-
-    /// Lets predictions go out again. `heartbeat_ns` is the longest time between two heartbeats, where there must be any.
-    ///
-    /// # Errors
-    /// Where the heartbeat does not come.
-    pub fn release(&self, now_ns: i64, heartbeat_ns: Option<i64>) -> Result<(), String> {
-        let (cause, last) = (self.cause.load(Relaxed), self.heartbeat_at_ns.load(Relaxed));
-        if heartbeat_ns.is_some_and(|longest| last == 0 || now_ns - last > longest) {
-            return Err("the consumer's heartbeat does not come: predictions stay stopped".into());
-        }
-        // Whoever stops them meanwhile wins.
-        let released = self.cause.compare_exchange(cause, 0, Relaxed, Relaxed);
-        released
-            .map(|_| ())
-            .map_err(|_| "predictions were stopped at the same moment: they stay so".into())
-    }
-
-    /// Heartbeats so far.
-    pub fn heartbeats(&self) -> u64 {
-        self.heartbeats.load(Relaxed)
-    }
-
-    /// Times that predictions were stopped.
-    pub fn stops(&self) -> u64 {
-        self.stops.load(Relaxed)
-    }
-
-    /// Throws itself where the heartbeat is overdue, and says whether predictions are stopped.
-    fn is_stopped(&self, now_ns: i64, heartbeat_ns: Option<i64>) -> bool {
-        let last = self.heartbeat_at_ns.load(Relaxed);
-        let overdue = heartbeat_ns.is_some_and(|longest| last != 0 && now_ns - last > longest);
-        let lost = StopCause::HeartbeatLost as u8;
-        if overdue && self.cause.compare_exchange(0, lost, Relaxed, Relaxed).is_ok() {
-            self.stops.fetch_add(1, Relaxed);
-        }
-        self.cause.load(Relaxed) != 0
-    }
-}
+use super::switch::StopSwitch;
 
 /// Limits of the units' rates, as they are configured.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -245,6 +140,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use super::super::switch::StopCause;
     use super::*;
     use crate::pipeline::output::OutputSpec;
 

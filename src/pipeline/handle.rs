@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 use super::calibrate::{CalibrationControl, CalibrationCounts, Calibrator};
 use super::clock::monotonic_ns;
 use super::exchange::{ModelExchange, ModelNote};
-use super::guard::StopSwitch;
 use super::live::{Live, LiveSnapshot};
 use super::parameters::Parameters;
 use super::predictor::Predictor;
 use super::sources::{SourceReport, SourceView};
+use super::switch::StopSwitch;
 use crate::model::identity::IdentityError;
 
 /// The thread that computes identities, and what it comes to.

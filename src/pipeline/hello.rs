@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::{json, Map, Value};
 
 use super::exchange::ModelNote;
-use super::guard::StopCause;
 use super::live::Live;
 use super::message::{flags, MessageHeader, HEADER_LEN, PREDICTION_TOPIC, VERSION};
 use super::modalities::Modalities;
 use super::output::OutputSpec;
 use super::predictor::Predictor;
 use super::sources::SourceView;
+use super::switch::StopCause;
 
 /// The part of `hello` that does not change in a run. All keys of the message:
 ///

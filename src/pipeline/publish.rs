@@ -16,7 +16,7 @@ use super::carried::Carried;
 use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::Deadline;
 use super::exchange::ModelNote;
-use super::guard::{Guard, StopCause};
+use super::guard::Guard;
 use super::hand_over::{next, Next};
 use super::hello;
 use super::live::{Live, RunState};
@@ -27,6 +27,7 @@ use super::slot::{Announced, PredictionSlot, SlotEmptier};
 use super::socket::{EveryEndpoint, LatestEndpoint, PublishError, Sent};
 use super::sources::{SourceView, WayBackCounts, WaysBack};
 use super::stats::Latency;
+use super::switch::StopCause;
 use super::tap::PublishTap;
 use super::watch::Watch;
 

@@ -103,7 +103,7 @@ impl<S: Sharing> EventWriter<S> {
             if self.stop.load(Ordering::Relaxed) || !self.producer.read_is_held() {
                 return false;
             }
-            std::thread::sleep(FULL_RING_WAIT);
+            S::pause(FULL_RING_WAIT);
         }
         true
     }
@@ -133,7 +133,7 @@ impl<S: Sharing> EventSink for EventWriter<S> {
             if self.stop.load(Ordering::Relaxed) || !samples.reader_lives() {
                 break;
             }
-            std::thread::sleep(FULL_RING_WAIT);
+            S::pause(FULL_RING_WAIT);
         }
         samples.push(series, time_ns, values);
     }

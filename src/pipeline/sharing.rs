@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringbuf::traits::RingBuffer;
 use ringbuf::{CachingCons, CachingProd, HeapRb};
@@ -16,6 +17,8 @@ pub trait Number: Default {
     fn store(&self, value: u64, order: Ordering);
     /// As [`AtomicU64::fetch_add`].
     fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+    /// As [`AtomicU64::compare_exchange`].
+    fn compare_exchange(&self, now: u64, new: u64, done: Ordering, failed: Ordering) -> Result<u64, u64>;
 }
 
 impl Number for AtomicU64 {
@@ -28,6 +31,9 @@ impl Number for AtomicU64 {
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         AtomicU64::fetch_add(self, value, order)
     }
+    fn compare_exchange(&self, now: u64, new: u64, done: Ordering, failed: Ordering) -> Result<u64, u64> {
+        AtomicU64::compare_exchange(self, now, new, done, failed)
+    }
 }
 
 /// Who provides them.
@@ -39,6 +45,8 @@ pub trait Sharing {
 
     /// An empty ring of `capacity` places.
     fn ring<T>(capacity: usize) -> Self::Ring<T>;
+    /// Sleeps before the next look at what another thread will change.
+    fn pause(time: Duration);
 }
 
 /// The library's rings and the processor's numbers.
@@ -51,6 +59,9 @@ impl Sharing for Real {
 
     fn ring<T>(capacity: usize) -> HeapRb<T> {
         HeapRb::new(capacity)
+    }
+    fn pause(time: Duration) {
+        std::thread::sleep(time);
     }
 }
 

@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringbuf::traits::{Consumer, Observer, Producer, Split};
-use ringbuf::{HeapCons, HeapProd, HeapRb};
+use ringbuf::traits::{Consumer, Observer, Producer};
 
 use super::calibrate::CalibrationControl;
 use super::entry;
 use super::message::flags;
 use super::predictor::Origin;
 use super::ring::WhenFull;
+use super::sharing::{ring, Real, Receiver, Sender, Sharing};
 use crate::acquire::SpikeEvent;
 
 /// How long a thread that may wait sleeps between looks at a full ring.
@@ -44,29 +44,34 @@ impl LossCounters {
 }
 
 /// Both taps before a run has them.
-pub struct Taps {
-    ingest: HeapProd<u8>,
-    publish: HeapProd<u8>,
+pub struct Taps<S: Sharing = Real> {
+    ingest: Sender<S, u8>,
+    publish: Sender<S, u8>,
     losses: Arc<LossCounters>,
 }
 
 /// The other ends of both rings.
-pub struct TapReaders {
+pub struct TapReaders<S: Sharing = Real> {
     /// What came in.
-    pub ingest: TapReader,
+    pub ingest: TapReader<S>,
     /// What was published.
-    pub publish: TapReader,
+    pub publish: TapReader<S>,
     /// What was lost on the way; whoever reads counts what it loses itself.
     pub losses: Arc<LossCounters>,
 }
 
 /// One of them.
-pub struct TapReader(HeapCons<u8>);
+pub struct TapReader<S: Sharing = Real>(Receiver<S, u8>);
 
 /// Rings of `capacity` bytes each.
 pub fn taps(capacity: usize) -> (Taps, TapReaders) {
-    let (ingest, ingested) = HeapRb::new(capacity.max(1)).split();
-    let (publish, published) = HeapRb::new(capacity.max(1)).split();
+    taps_of::<Real>(capacity)
+}
+
+/// The same, of any rings.
+pub(crate) fn taps_of<S: Sharing>(capacity: usize) -> (Taps<S>, TapReaders<S>) {
+    let (ingest, ingested) = ring::<S, _>(capacity.max(1));
+    let (publish, published) = ring::<S, _>(capacity.max(1));
     let losses = Arc::new(LossCounters::default());
     let taps = Taps {
         ingest,
@@ -81,7 +86,7 @@ pub fn taps(capacity: usize) -> (Taps, TapReaders) {
     (taps, readers)
 }
 
-impl TapReader {
+impl<S: Sharing> TapReader<S> {
     /// Takes everything there is: whole entries, put after what `into` holds.
     pub fn take(&mut self, into: &mut Vec<u8>) -> usize {
         let (before, waiting) = (into.len(), self.0.occupied_len());
@@ -99,15 +104,15 @@ impl TapReader {
 }
 
 /// The producer's side of a ring.
-struct Tap {
-    ring: HeapProd<u8>,
+struct Tap<S: Sharing> {
+    ring: Sender<S, u8>,
     when_full: WhenFull,
     entry: Vec<u8>,
     missing: u64,
 }
 
-impl Tap {
-    fn new(ring: HeapProd<u8>, when_full: WhenFull, longest: usize) -> Self {
+impl<S: Sharing> Tap<S> {
+    fn new(ring: Sender<S, u8>, when_full: WhenFull, longest: usize) -> Self {
         Self {
             ring,
             when_full,
@@ -122,7 +127,7 @@ impl Tap {
             if !waits || self.entry.len() > self.ring.capacity().get() {
                 return false;
             }
-            std::thread::sleep(FULL_RING_WAIT);
+            S::pause(FULL_RING_WAIT);
         }
         true
     }
@@ -147,27 +152,27 @@ impl Tap {
 }
 
 /// The decode thread's tap.
-pub(crate) struct IngestTap {
-    tap: Tap,
+pub(crate) struct IngestTap<S: Sharing = Real> {
+    tap: Tap<S>,
     losses: Arc<LossCounters>,
     calibration: Option<Arc<CalibrationControl>>,
 }
 
 /// The publish thread's tap.
-pub(crate) struct PublishTap {
-    tap: Tap,
+pub(crate) struct PublishTap<S: Sharing = Real> {
+    tap: Tap<S>,
     losses: Arc<LossCounters>,
     told: u64,
 }
 
-impl Taps {
+impl<S: Sharing> Taps<S> {
     /// One for each thread. Entries have at most `longest` bytes of values; `calibration` is the run's.
     pub(crate) fn split(
         self,
         when_full: WhenFull,
         longest: usize,
         calibration: Option<Arc<CalibrationControl>>,
-    ) -> (IngestTap, PublishTap) {
+    ) -> (IngestTap<S>, PublishTap<S>) {
         let ingest = IngestTap {
             tap: Tap::new(self.ingest, when_full, longest),
             losses: self.losses.clone(),
@@ -182,7 +187,7 @@ impl Taps {
     }
 }
 
-impl IngestTap {
+impl<S: Sharing> IngestTap<S> {
     fn push(&mut self, put: impl Fn(&mut Vec<u8>)) {
         let lost = self.tap.push(put);
         self.losses.ingested.fetch_add(lost, Relaxed);
@@ -215,7 +220,7 @@ impl IngestTap {
     }
 }
 
-impl PublishTap {
+impl<S: Sharing> PublishTap<S> {
     fn push(&mut self, put: impl Fn(&mut Vec<u8>)) {
         let lost = self.tap.push(put);
         self.losses.published.fetch_add(lost, Relaxed);

@@ -102,6 +102,49 @@ fn run<const WEAK: bool>(records: u64) {
     });
 }
 
+/// Either end is opened anew while the other goes on: what the new reader passes over and what it reads are what was taken.
+fn reopen<const WEAK: bool>() {
+    loom::model(|| {
+        let ring = Ring::<WEAK>::new();
+        let (mut writer, mut reader) = (Writer::attach(ring.clone()), Reader::attach(ring.clone()));
+        let writing = loom::thread::spawn({
+            let ring = ring.clone();
+            move || {
+                let mut taken = Vec::new();
+                for number in 1..=3 {
+                    if number == 3 {
+                        writer = Writer::attach(ring.clone());
+                    }
+                    taken.extend(writer.push(&[&record(number)]).is_ok().then(|| record(number)));
+                }
+                taken
+            }
+        });
+        let mut bytes = [0; 8];
+        let before = reader.pop(&mut bytes).unwrap().is_some();
+        reader = Reader::attach(ring);
+        let skipped = reader.skip_all().unwrap();
+        let mut popped = Vec::new();
+        popped.extend(reader.pop(&mut bytes).unwrap().map(|_| bytes));
+        let taken = writing.join().unwrap();
+        while reader.pop(&mut bytes).unwrap().is_some() {
+            popped.push(bytes);
+        }
+        assert_eq!(popped, taken[usize::from(before) + skipped as usize..]);
+    });
+}
+
+#[test]
+fn an_end_that_is_opened_anew_goes_on_where_the_last_one_stopped() {
+    reopen::<false>();
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn the_model_notices_a_reopened_end_that_sees_too_little() {
+    reopen::<true>();
+}
+
 #[test]
 fn every_interleaving_is_in_order_and_whole() {
     // The ring holds two of them: it fills up, and it wraps around.

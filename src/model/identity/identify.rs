@@ -138,6 +138,16 @@ impl Identities {
         IdentityComputer::new(checkpoint)?.compute(reference)
     }
 
+    /// These embeddings and log rates, of no network.
+    #[cfg(test)]
+    pub(crate) fn made_up(embeddings: Vec<f32>, log_rates: Vec<f32>) -> Self {
+        Self {
+            embeddings,
+            history: None,
+            log_rates,
+        }
+    }
+
     /// `[N, D]`.
     pub fn embeddings(&self) -> &[f32] {
         &self.embeddings

@@ -1,14 +1,18 @@
 //! Models of what the threads of a run share: every order of their steps and every value that the memory model lets them see, by
 //! loom, through the code that a run has.
 
+mod calibration;
 mod exchange;
 mod hand_over;
 mod rings;
+mod switch;
+mod taps;
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use ringbuf::traits::{Consumer, Observer, Producer, Raw, RingBuffer};
@@ -55,6 +59,9 @@ impl Sharing for Modelled {
     fn ring<T>(capacity: usize) -> ModelRing<T> {
         ModelRing::new(capacity)
     }
+    fn pause(_time: Duration) {
+        loom::thread::yield_now();
+    }
 }
 
 /// A number of the model checker.
@@ -70,6 +77,9 @@ impl Number for ModelNumber {
     }
     fn fetch_add(&self, value: u64, asked: Ordering) -> u64 {
         self.0.fetch_add(value, order(asked))
+    }
+    fn compare_exchange(&self, now: u64, new: u64, done: Ordering, failed: Ordering) -> Result<u64, u64> {
+        self.0.compare_exchange(now, new, order(done), order(failed))
     }
 }
 

@@ -75,6 +75,38 @@ fn threads() {
     assert_eq!(taken, SAMPLES);
 }
 
+/// A source that runs as fast as it may waits for room, or ends where nobody makes any.
+fn waiting(reader_stays: bool) {
+    let (mut writer, mut reader) = event_ring_of::<Modelled>(2, WhenFull::Wait, Arc::default());
+    let counters = reader.counters().clone();
+    let spikes = [1, 2, 3].map(|time_ns| SpikeEvent::spike(time_ns, 0));
+    let source = loom::thread::spawn(move || writer.spikes(&spikes));
+    let mut events = Vec::new();
+    let mut into = [SpikeEvent::default(); 2];
+    while reader_stays && !reader.is_finished() {
+        let popped = reader.pop(&mut into);
+        events.extend_from_slice(&into[..popped]);
+        loom::thread::yield_now();
+    }
+    drop(reader);
+    source.join().unwrap();
+    if reader_stays {
+        assert_eq!(events, spikes);
+    }
+    let refused = if reader_stays { 0 } else { 1 };
+    assert_eq!((counters.offered(), counters.refused()), (3, refused));
+}
+
+#[test]
+fn a_source_that_waits_loses_nothing() {
+    model(2, || waiting(true));
+}
+
+#[test]
+fn no_source_waits_for_a_decode_thread_that_has_gone() {
+    model(2, || waiting(false));
+}
+
 #[test]
 fn a_markers_samples_are_there_and_nothing_is_lost_at_the_end() {
     model(2, threads);
