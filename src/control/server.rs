@@ -1,5 +1,6 @@
 //! The run's end: a thread that answers.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
@@ -321,7 +322,11 @@ impl Server {
         let (checkpoint, from) = (checkpoint.to_path_buf(), from.clone());
         let thread = std::thread::Builder::new().name("load model".into());
         let started = thread.spawn(move || {
-            let exchanged = exchange(&run, load.as_ref(), &checkpoint, session.as_deref());
+            // A panic, which is a fault of this program, must not leave the asker without an answer and others without a swap.
+            let exchanged = catch_unwind(AssertUnwindSafe(|| {
+                exchange(&run, load.as_ref(), &checkpoint, session.as_deref())
+            }));
+            let exchanged = exchanged.unwrap_or_else(|_| Err("loading it panicked, a fault of this program".into()));
             let answer = match exchanged {
                 Ok(predicts) => {
                     let model = if predicts { Some(run.model()) } else { run.next_model() };
