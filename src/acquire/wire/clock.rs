@@ -305,7 +305,8 @@ impl DeviceClock {
         let passed_ns = time.saturating_sub(self.newest_ns);
         let lowest_ns = self.least.lowest().saturating_sub(self.moved_ns);
         let too_soon_ns = time.saturating_sub(here.saturating_sub(lowest_ns));
-        match self.shift((time.saturating_sub(expected), too_soon_ns), host_ns) {
+        let ahead_ns = (time.saturating_sub(expected), too_soon_ns);
+        match self.shift(ahead_ns, (device_ns, host_ns)) {
             Shift::None => self.take(time, host_ns),
             // Its delay is no delay.
             Shift::Ahead => self.see(time, host_ns),
@@ -318,12 +319,12 @@ impl DeviceClock {
     }
 
     /// Whether the device's clock was set, as a record shows that is so far ahead of the quickest ones ([`ShiftDetector::note`]).
-    fn shift(&mut self, ahead_ns: (i64, i64), host_ns: i64) -> Shift {
-        if host_ns < self.settled_host_ns {
+    fn shift(&mut self, ahead_ns: (i64, i64), times_ns: (i64, i64)) -> Shift {
+        if times_ns.1 < self.settled_host_ns {
             return Shift::None;
         }
         let config = (self.config.speed, self.config.lateness_ns);
-        self.shift.note(ahead_ns, host_ns, config)
+        self.shift.note(ahead_ns, times_ns, config)
     }
 
     /// The device's clock was set by `by_ns`, as a record shows at what would be `time_ns`: its time goes on as if it had not been.
