@@ -201,7 +201,7 @@ fn start(
     }
     let attached = Attached {
         taps: recorded.then_some(taps),
-        feed: None,
+        ..Attached::default()
     };
     let run = Run::start_with(&config, sources, predictor, &null, Arc::default(), attached).unwrap();
     (run, over)

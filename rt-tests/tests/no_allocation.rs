@@ -182,7 +182,7 @@ fn allocations(pace: Pace, seconds: i64, record_bytes: Option<usize>) -> (u64, u
     let (taps, mut readers) = taps(record_bytes.unwrap_or(0));
     let attached = Attached {
         taps: record_bytes.map(|_| taps),
-        feed: None,
+        ..Attached::default()
     };
     let recorder = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -481,11 +481,7 @@ fn while_taking(source: &mut dyn Source, spikes: u64) -> u64 {
 #[test]
 fn sources_of_devices_take_spikes_without_allocating() {
     const SPIKES: u32 = 500;
-    let units = vec![
-        "A-000..A-127:1".to_string(),
-        "1..128:1".into(),
-        "Electrode 1..Electrode 128:1".into(),
-    ];
+    let units = |channels: &str| vec![format!("{channels}:1")];
     let clock = ClockConfig {
         speed: 1.0,
         lateness_ns: 0,
@@ -505,7 +501,7 @@ fn sources_of_devices_take_spikes_without_allocating() {
     let config = IntanConfig {
         address: listener.local_addr().unwrap(),
         sample_rate_hz: 30_000,
-        units: units.clone(),
+        units: units("A-000..A-127"),
         clock,
     };
     let mut source = Intan::new(&config).unwrap();
@@ -522,7 +518,7 @@ fn sources_of_devices_take_spikes_without_allocating() {
         listen: "127.0.0.1:0".parse().unwrap(),
         protocol: None,
         time_unit: Some(TimeUnit::Ticks),
-        units: units.clone(),
+        units: units("1..128"),
         clock,
     };
     let mut source = Blackrock::new(&config).unwrap();

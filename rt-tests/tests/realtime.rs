@@ -162,11 +162,11 @@ fn an_idle_run_has_its_priorities_and_its_memory_and_leaves_the_cores_alone() {
     if !is_allowed(&summary) {
         return;
     }
-    for (name, priority) in [("publish", 40), ("decode", 41), ("source", 42), ("guard", 43)] {
+    for (name, priority) in [("decode", 40), ("publish", 41), ("source", 42), ("guard", 43)] {
         assert_eq!(seen.thread(name), Some((FIFO, priority)), "{name} of {seen:?}");
     }
     // ZeroMQ's two, and the publish thread.
-    assert_eq!(seen.priorities(), [40, 40, 40, 41, 42, 43], "{seen:?}");
+    assert_eq!(seen.priorities(), [40, 41, 41, 41, 42, 43], "{seen:?}");
     assert!(seen.locked_kib > 10_000 && !seen.huge_pages, "{seen:?}");
     for name in ["source", "decode", "publish"] {
         let used = thread(&summary, name);
@@ -201,8 +201,8 @@ fn threads_that_compute_a_prediction_have_the_decode_threads_priority() {
     if !is_allowed(&summary) {
         return;
     }
-    assert_eq!(step(&summary, "compute: SCHED_FIFO 41")["outcome"], "done");
-    assert_eq!(seen.thread("kernels-1"), Some((FIFO, 41)), "{seen:?}");
+    assert_eq!(step(&summary, "compute: SCHED_FIFO 40")["outcome"], "done");
+    assert_eq!(seen.thread("kernels-1"), Some((FIFO, 40)), "{seen:?}");
     assert_eq!(thread(&summary, "decode")["major_faults"], 0);
     println!(
         "decode: {}; close → publish {}",

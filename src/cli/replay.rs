@@ -193,6 +193,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
     let attached = Attached {
         taps: Some(taps),
         feed: Some(feed),
+        ..Attached::default()
     };
     let run_config = config(args, &header)?;
     let run = Run::start_with(

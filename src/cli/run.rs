@@ -151,7 +151,14 @@ pub(super) fn run_to_the_end(
             (Some((recorder, header)), Some(taps))
         }
     };
-    let attached = Attached { taps, feed: None };
+    let switch = config.switch();
+    let emergency = switch.clone();
+    super::signals::catch_emergency(move || emergency.stop())?;
+    let attached = Attached {
+        taps,
+        feed: None,
+        switch: Some(switch),
+    };
     let run = match Run::start_with(&config, sources, model.predictor, &model.null, stop.clone(), attached) {
         Ok(run) => run,
         Err(error) => {
@@ -186,8 +193,6 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let handle = run.handle();
-    let emergency = handle.clone();
-    super::signals::catch_emergency(move || emergency.switch().stop())?;
     let control = control.map(|socket| socket.serve(handle.clone(), load)).transpose()?;
     if let (Some(control), false) = (&control, quiet) {
         eprintln!("control      on {}", control.address());

@@ -89,6 +89,10 @@ pub fn loader(model: &ModelSection, latents: &LatentsOption, facts: &SourceFacts
             ..model.clone()
         };
         let load = || -> Result<LoadedModel, CliError> {
+            // A pipe or a device may never end.
+            if std::fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+                return Err(CliError::Config(format!("{} is no regular file", path.display())));
+            }
             let checkpoint = Checkpoint::load(path)?;
             let built = build_predictor(&section, &latents, Some(&checkpoint), &facts, None)?;
             Ok(LoadedModel {

@@ -1,5 +1,6 @@
 //! The run's end: a thread that answers.
 
+use std::collections::VecDeque;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,8 +16,13 @@ use crate::pipeline::{Predictor, RunHandle};
 
 /// How often the thread looks whether the run is over, ms.
 const LOOK_MS: i64 = 20;
-/// Requests and answers that may wait.
+/// Requests and answers that may wait in the socket, of each client.
 const WAITING: i32 = 256;
+/// Requests that are looked at before some are answered, those that are answered before more are looked at, and those that may wait in
+/// between.
+const LOOKED_AT: usize = 4_096;
+const ANSWERED: usize = 64;
+const MOST_WAITING: usize = 1_024;
 /// How long a swap is waited for before it is said that it takes a while.
 const SWAP_PATIENCE: Duration = Duration::from_secs(2);
 const SWAP_LOOK: Duration = Duration::from_millis(5);
@@ -213,36 +219,62 @@ fn bind(socket: &zmq::Socket, config: &ControlConfig) -> Result<String, ControlE
 
 impl Server {
     fn run(self) -> Result<(), zmq::Error> {
+        let mut waiting: VecDeque<(Envelope, Request)> = VecDeque::new();
         while !self.over.load(Relaxed) {
             while let Ok((to, answer)) = self.late.1.try_recv() {
                 self.send(&to, &answer)?;
             }
-            if !is_ready(&self.socket, LOOK_MS)? {
+            if waiting.is_empty() && !is_ready(&self.socket, LOOK_MS)? {
                 continue;
             }
-            let mut parts = match self.socket.recv_multipart(zmq::DONTWAIT) {
-                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => continue,
-                parts => parts?.into_iter(),
-            };
-            let identity = parts.next().unwrap_or_default();
-            let mut rest: Vec<Vec<u8>> = parts.collect();
-            let delimited = rest.len() > 1 && rest[0].is_empty();
-            if delimited {
-                rest.remove(0);
-            }
-            let from = Envelope { identity, delimited };
-            let answer = match &rest[..] {
-                [request] => match Request::parse(request) {
-                    Ok(request) => self.answer(request, &from),
+            // Everything that has come is looked at before anything else is answered: who floods this socket with questions
+            // does not keep a stop from being heard.
+            for _ in 0..LOOKED_AT {
+                let Some((from, request)) = self.receive()? else {
+                    break;
+                };
+                let answer = match request {
+                    Ok(Request::EmergencyStop {}) => self.answer(Request::EmergencyStop {}, &from),
+                    Ok(_) if waiting.len() == MOST_WAITING => Some(refusal("too many requests at once")),
+                    Ok(request) => {
+                        waiting.push_back((from, request));
+                        continue;
+                    }
                     Err(sentence) => Some(refusal(sentence)),
-                },
-                _ => Some(refusal(format!("a request is one frame, and {} came", rest.len()))),
-            };
-            if let Some(answer) = answer {
-                self.send(&from, &answer)?;
+                };
+                if let Some(answer) = answer {
+                    self.send(&from, &answer)?;
+                }
+            }
+            for _ in 0..ANSWERED {
+                let Some((from, request)) = waiting.pop_front() else {
+                    break;
+                };
+                if let Some(answer) = self.answer(request, &from) {
+                    self.send(&from, &answer)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// The next request, or what is wrong with it; none where none has come.
+    fn receive(&self) -> Result<Option<(Envelope, Result<Request, String>)>, zmq::Error> {
+        let mut parts = match self.socket.recv_multipart(zmq::DONTWAIT) {
+            Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(None),
+            parts => parts?.into_iter(),
+        };
+        let identity = parts.next().unwrap_or_default();
+        let mut rest: Vec<Vec<u8>> = parts.collect();
+        let delimited = rest.len() > 1 && rest[0].is_empty();
+        if delimited {
+            rest.remove(0);
+        }
+        let request = match &rest[..] {
+            [request] => Request::parse(request),
+            _ => Err(format!("a request is one frame, and {} came", rest.len())),
+        };
+        Ok(Some((Envelope { identity, delimited }, request)))
     }
 
     /// Sends an answer. Who has gone, or takes none, gets none.

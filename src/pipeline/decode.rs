@@ -14,6 +14,7 @@ use super::bin::{BinAssembler, ClosedBin, IngestTotals};
 use super::clock::{monotonic_ns, use_precise_timers, wait_for};
 use super::deadline::{Costs, Deadline, Rung};
 use super::exchange::ModelPort;
+use super::hand_over::hand_over;
 use super::live::Live;
 use super::message::flags;
 use super::modalities::{Modalities, ModalityCounts};
@@ -66,6 +67,15 @@ struct Reported {
     samples_late: u64,
 }
 
+/// What is said of a prediction that is held, whenever it is.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// Its first bins, that were predicted.
+    bins: u32,
+    /// What it was, if no prediction of the network.
+    flags: u32,
+}
+
 pub(crate) struct Decoder {
     bins: BinAssembler,
     modalities: Modalities,
@@ -80,9 +90,9 @@ pub(crate) struct Decoder {
     live: Arc<Live>,
     /// T × N: the mean rates in every bin.
     neutral: Box<[f32]>,
-    /// T × N: the last full prediction.
+    /// T × N: the last prediction.
     last: Box<[f32]>,
-    have_last: bool,
+    have_last: Option<Kept>,
     outputs: HeldOutputs,
     times_s: Box<[f64]>,
     reported: Reported,
@@ -116,7 +126,7 @@ impl Decoder {
             costs: Costs::default(),
             slots,
             live,
-            have_last: false,
+            have_last: None,
             outputs: HeldOutputs::new(outputs),
             reported: Reported::default(),
             counts: DecodeCounts::default(),
@@ -171,6 +181,9 @@ impl Decoder {
         self.predictor.bin_closed(&spikes);
         if self.models.bin_closed(&mut self.predictor, &spikes) {
             self.costs = Costs::default();
+            // What the former made is not held in the new one's name.
+            self.have_last = None;
+            self.outputs.forget();
             self.bins.record_predicts(self.predictor.model_hash());
         }
         self.bins.record_closed(bin.index);
@@ -219,18 +232,18 @@ impl Decoder {
             close_ns: bin.close_host_ns,
         });
         let times = (bin.close_host_ns, decode_start_ns);
-        let mut bits = match self.deadline.rung(&mut self.costs, times, behind, self.have_last) {
+        let rung = self
+            .deadline
+            .rung(&mut self.costs, times, behind, self.have_last.is_some());
+        let mut bits = match rung {
             Rung::Decoded => self.decode(bin, &mut slot),
-            Rung::Held => {
-                slot.log_rates.copy_from_slice(&self.last);
-                flags::HELD | flags::SKIPPED
-            }
-            Rung::Neutral => {
-                slot.log_rates.copy_from_slice(&self.neutral);
-                flags::NEUTRAL | flags::SKIPPED
-            }
+            Rung::Held | Rung::Neutral => self.hold(&mut slot),
         };
+        let filled_from_ns = monotonic_ns();
         self.outputs.fill(self.predictor.as_mut(), bits, &mut slot.outputs);
+        if rung == Rung::Decoded {
+            self.costs.learn_outputs(monotonic_ns() - filled_from_ns);
+        }
         let count = match bits {
             _ if bits & flags::HELD != 0 => &mut self.counts.held,
             _ if bits & flags::NEUTRAL != 0 => &mut self.counts.neutral,
@@ -238,7 +251,7 @@ impl Decoder {
         };
         *count += 1;
         self.counts.model_failed += u64::from(bits & flags::MODEL_FAILED != 0);
-        self.counts.shortened += u64::from(bits & flags::SHORTENED != 0);
+        self.counts.shortened += u64::from(bits & (flags::SHORTENED | flags::HELD) == flags::SHORTENED);
         bits |= self.report_spikes(&mut slot) | self.sources.flags();
         slot.header.flags = bits;
         slot.header.bin_index = bin.index;
@@ -247,9 +260,8 @@ impl Decoder {
         slot.header.decode_start_ns = decode_start_ns;
         slot.close_ns = bin.close_host_ns;
         slot.header.decode_end_ns = monotonic_ns();
-        self.slots.hand_over(slot);
-        // After the slot: a publisher that saw the next close before it would sleep while the slot lies there.
-        self.live.pulse.expect(self.bins.expected_close_ns());
+        let next_close_ns = self.bins.expected_close_ns();
+        hand_over(&mut self.slots, slot, &self.live.pulse, next_close_ns);
     }
 
     /// Whether the next bin has closed as well. Takes in what the rings hold until that is known.
@@ -294,42 +306,49 @@ impl Decoder {
         let finite = done.iter().all(|rate| rate.is_finite());
         if made == 0 && !failed {
             // There was no time for a single bin.
-            self.costs.forget();
-            let (array, bits) = match self.have_last {
-                true => (&self.last, flags::HELD),
-                false => (&self.neutral, flags::NEUTRAL),
-            };
-            slot.log_rates.copy_from_slice(array);
-            return bits | flags::SKIPPED;
+            return self.hold(slot);
         }
         if failed || !finite {
             slot.log_rates.copy_from_slice(&self.neutral);
             return flags::NEUTRAL | flags::MODEL_FAILED;
         }
         if self.predictor.calibrating() {
-            self.keep(&slot.log_rates);
+            let bits = flags::NEUTRAL | flags::CALIBRATING;
+            self.keep(slot, bits);
             self.counts.calibrating += 1;
-            return flags::NEUTRAL | flags::CALIBRATING;
+            return bits;
         }
         let mut bits = silent;
         if made < all {
-            // Not published: what is held next time, and what the score has for these bins.
+            // Not published: what the score has for these bins.
             rest.copy_from_slice(&self.neutral[made * units..]);
             slot.header.bins = made as u32;
             bits |= flags::SHORTENED;
         }
-        self.keep(&slot.log_rates);
         if on_standby {
             self.counts.on_standby += 1;
             bits |= flags::STANDBY;
         }
+        self.keep(slot, bits & (flags::SHORTENED | flags::STANDBY));
         bits
     }
 
-    /// Keeps a prediction to be held.
-    fn keep(&mut self, log_rates: &[f32]) {
-        self.last.copy_from_slice(log_rates);
-        self.have_last = true;
+    /// Keeps a prediction to be held, and what is to be said of it then.
+    fn keep(&mut self, slot: &PredictionSlot, flags: u32) {
+        self.last.copy_from_slice(&slot.log_rates);
+        let bins = slot.header.bins;
+        self.have_last = Some(Kept { bins, flags });
+    }
+
+    /// Fills a slot with the last prediction, or with the mean rates where there is none. Returns the flags.
+    fn hold(&mut self, slot: &mut PredictionSlot) -> u32 {
+        let Some(kept) = self.have_last else {
+            slot.log_rates.copy_from_slice(&self.neutral);
+            return flags::NEUTRAL | flags::SKIPPED;
+        };
+        slot.log_rates.copy_from_slice(&self.last);
+        slot.header.bins = kept.bins;
+        flags::HELD | flags::SKIPPED | kept.flags
     }
 
     /// Writes the counts since the last prediction into the header and returns the flags they raise.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::message::flags;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, LEAST_LIMIT_HZ};
 use super::slot::PredictionSlot;
 use super::switch::StopSwitch;
 
@@ -59,7 +59,7 @@ impl Guard {
         bins: usize,
         (bin_ns, last_bin_ns): (i64, i64),
         neutral: &[f64],
-        parameters: Arc<Parameters>,
+        (parameters, switch): (Arc<Parameters>, Arc<StopSwitch>),
     ) -> Result<Self, String> {
         let bin_s = bin_ns as f64 * 1e-9;
         let most_rate_hz = config.most_rate_hz.unwrap_or(f64::INFINITY);
@@ -74,11 +74,11 @@ impl Guard {
             (most[unit], own[unit]) = (most_log_rate(*rate_hz, bin_s), true);
         }
         let all = config.units.iter().map(|(_, rate)| *rate).chain([most_rate_hz]);
-        if let Some(rate) = all.into_iter().find(|rate| rate.is_nan() || *rate <= 0.0) {
-            return Err(format!("guards: a rate of at most {rate} Hz is not above 0"));
+        if let Some(rate) = all.into_iter().find(|rate| rate.is_nan() || *rate < LEAST_LIMIT_HZ) {
+            return Err(format!("guards: a rate of at most {rate} Hz is below {LEAST_LIMIT_HZ}"));
         }
         Ok(Self {
-            switch: Arc::new(StopSwitch::new(config.heartbeat_ns.is_some())),
+            switch,
             parameters,
             most,
             own,
@@ -96,7 +96,9 @@ impl Guard {
     pub fn look(&mut self, slot: &mut PredictionSlot, now_ns: i64) {
         if self.switch.is_stopped(now_ns, self.parameters.heartbeat_ns()) {
             self.stop(slot);
-        } else if self.limit(slot, self.parameters.most_rate_hz()) {
+        }
+        // The mean rates too are what a consumer acts on.
+        if self.limit(slot, self.parameters.most_rate_hz()) {
             slot.header.flags |= flags::LIMITED;
             self.limited += 1;
         }
@@ -149,7 +151,8 @@ mod tests {
     fn guard(config: &GuardConfig) -> Guard {
         let ids = ["a".to_string(), "b".to_string()];
         let parameters = parameters(config.most_rate_hz, config.heartbeat_ns);
-        Guard::new(config, &ids, 3, (20 * MS, 40 * MS), &[-1.0, -2.0], parameters).unwrap()
+        let switch = Arc::new(StopSwitch::new(config.heartbeat_ns.is_some()));
+        Guard::new(config, &ids, 3, (20 * MS, 40 * MS), &[-1.0, -2.0], (parameters, switch)).unwrap()
     }
 
     fn slot(log_rates: [f32; 6]) -> Box<PredictionSlot> {
@@ -230,6 +233,23 @@ mod tests {
     }
 
     #[test]
+    fn the_mean_rates_of_a_stop_are_limited_too() {
+        // At most half a spike in 20 ms, where the mean rates are exp(-1) and exp(-2): of b they are above its own limit.
+        let config = GuardConfig {
+            most_rate_hz: Some(25.0),
+            units: vec![("b".into(), 5.0)],
+            heartbeat_ns: None,
+        };
+        let mut guard = guard(&config);
+        guard.switch.stop();
+        let mut stopped = slot([5.0; 6]);
+        guard.look(&mut stopped, 0);
+        assert_eq!(stopped.header.flags, flags::NEUTRAL | flags::STOPPED | flags::LIMITED);
+        let (a, b) = (stopped.log_rates[0], stopped.log_rates[1]);
+        assert!(a == -1.0 && (b - 0.1f32.ln()).abs() < 1e-6, "{a} {b}");
+    }
+
+    #[test]
     fn a_stop_makes_everything_neutral_until_it_is_released() {
         let mut guard = guard(&GuardConfig::default());
         let switch = guard.switch.clone();
@@ -292,7 +312,8 @@ mod tests {
                 units: units.iter().map(|(id, rate)| (id.to_string(), *rate)).collect(),
                 heartbeat_ns: None,
             };
-            Guard::new(&config, &ids, 3, (MS, MS), &[0.0], parameters(None, None))
+            let shared = (parameters(None, None), Arc::new(StopSwitch::new(false)));
+            Guard::new(&config, &ids, 3, (MS, MS), &[0.0], shared)
                 .err()
                 .unwrap_or_default()
         };

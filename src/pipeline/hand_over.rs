@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::sharing::{Number, Real, Sharing};
-use super::slot::{Announced, PredictionSlot, SlotEmptier};
+use super::slot::{Announced, PredictionSlot, SlotEmptier, SlotFiller};
 use super::watch::Watch;
 
 /// What the decode thread says of itself.
@@ -46,6 +46,18 @@ impl<S: Sharing> Pulse<S> {
     pub fn expected(&self) -> Option<i64> {
         Some(self.expected_close_ns.load(Acquire) as i64).filter(|&close_ns| close_ns > 0)
     }
+}
+
+/// The decode thread's last step with a bin: hands its slot over, and then says when the next bin closes. A publisher that saw the next
+/// close before the slot would sleep while the slot lies there.
+pub(crate) fn hand_over<S: Sharing>(
+    slots: &mut SlotFiller<S>,
+    slot: Box<PredictionSlot>,
+    pulse: &Pulse<S>,
+    next_close_ns: Option<i64>,
+) {
+    slots.hand_over(slot);
+    pulse.expect(next_close_ns);
 }
 
 /// What the publish thread has to do.

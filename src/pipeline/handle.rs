@@ -13,6 +13,7 @@ use super::predictor::Predictor;
 use super::sources::{SourceReport, SourceView};
 use super::switch::StopSwitch;
 use crate::model::identity::IdentityError;
+use crate::realtime::ComputeThreads;
 
 /// The thread that computes identities, and what it comes to.
 type CalibratorThread = (JoinHandle<Result<(), IdentityError>>, Arc<CalibrationControl>);
@@ -27,6 +28,7 @@ pub struct RunHandle {
     pub(super) views: Vec<SourceView>,
     pub(super) units: usize,
     pub(super) epoch: u64,
+    compute_threads: ComputeThreads,
     models: Mutex<Models>,
 }
 
@@ -42,7 +44,7 @@ impl RunHandle {
     pub(super) fn new(
         (live, stop): (Arc<Live>, Arc<AtomicBool>),
         (switch, parameters): (Arc<StopSwitch>, Arc<Parameters>),
-        exchange: ModelExchange,
+        (exchange, compute_threads): (ModelExchange, ComputeThreads),
         views: Vec<SourceView>,
         (model, units, epoch): (ModelNote, usize, u64),
     ) -> Self {
@@ -55,6 +57,7 @@ impl RunHandle {
             views,
             units,
             epoch,
+            compute_threads,
             models: Mutex::new(Models {
                 running: model,
                 next: None,
@@ -164,6 +167,8 @@ impl RunHandle {
             models.threads.push(thread);
             control
         });
+        // Before the decode thread waits for them.
+        self.compute_threads.set_up(&predictor.worker_threads());
         self.exchange.hand_over(predictor, last_bin_ns)?;
         models.next = Some((note, control));
         Ok(())

@@ -100,6 +100,14 @@ impl HeldOutputs {
         Self(specs.iter().map(zeros).collect())
     }
 
+    /// Another predictor makes them from now on: what the former made is not held in its name.
+    pub fn forget(&mut self) {
+        for held in &mut self.0 {
+            held.array.fill(0.0);
+            held.have = false;
+        }
+    }
+
     /// Fills a slot's outputs after a prediction with the flags `prediction`: from the predictor where that prediction is of
     /// this bin. Does not allocate.
     pub fn fill(&mut self, predictor: &mut dyn Predictor, prediction: u32, slots: &mut [OutputSlot]) {

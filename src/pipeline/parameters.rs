@@ -8,6 +8,8 @@ use super::deadline::Deadline;
 
 /// A rate that stands for no limit: JSON has no infinity.
 pub const NO_LIMIT_HZ: f64 = f64::MAX;
+/// Lowest limit of a rate, spikes a second: its logarithm in the shortest bin is still a number.
+pub const LEAST_LIMIT_HZ: f64 = 1e-3;
 /// Stands for a time that is not set.
 const UNSET: i64 = 0;
 
@@ -125,8 +127,8 @@ impl Parameters {
                 "this run was started without a heartbeat (guards.heartbeat_ms): it cannot be asked for now".into(),
             );
         }
-        if let Some(rate) = new.most_rate_hz.filter(|rate| rate.is_nan() || *rate <= 0.0) {
-            return Err(format!("most_rate_hz = {rate} is not above 0"));
+        if let Some(rate) = new.most_rate_hz.filter(|rate| rate.is_nan() || *rate < LEAST_LIMIT_HZ) {
+            return Err(format!("most_rate_hz = {rate} is below {LEAST_LIMIT_HZ}"));
         }
         for (cell, ns) in [
             (&self.deadline_ns, deadline_ns),
@@ -203,11 +205,11 @@ mod tests {
             ),
             (
                 ParameterValues {
-                    most_rate_hz: Some(0.0),
+                    most_rate_hz: Some(5e-324),
                     deadline_ms: Some(1.0),
                     ..Default::default()
                 },
-                "most_rate_hz = 0",
+                "is below 0.001",
             ),
             (
                 ParameterValues {

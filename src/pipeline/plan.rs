@@ -1,5 +1,7 @@
 //! What a run is made of, and whether it fits together.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::bin::EVENTS_AT_ONCE;
@@ -9,6 +11,7 @@ use super::output::{self, OutputSpec};
 use super::predictor::Predictor;
 use super::publish::PublishConfig;
 use super::socket::PublishError;
+use super::switch::StopSwitch;
 use super::tap::Taps;
 use crate::acquire::{Pace, SampledSeries, Source, SpikeEvent};
 use crate::realtime;
@@ -37,6 +40,11 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// A switch for a run of this configuration.
+    pub fn switch(&self) -> Arc<StopSwitch> {
+        Arc::new(StopSwitch::new(self.guard.heartbeat_ns.is_some()))
+    }
+
     /// Published like this, from device time 0 on, with a deadline of a bin, and nothing asked of the system or of what goes out.
     pub fn new(publish: PublishConfig) -> Self {
         Self {
@@ -69,6 +77,8 @@ pub struct Attached {
     pub taps: Option<Taps>,
     /// A recording's entries in place of the sources' events: the sources then only say what units and series there are.
     pub feed: Option<Feed>,
+    /// The switch of this run, where somebody has to be able to stop predictions before it has begun ([`RunConfig::switch`]).
+    pub switch: Option<Arc<StopSwitch>>,
 }
 
 /// Why a run could not start.

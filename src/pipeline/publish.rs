@@ -136,6 +136,8 @@ pub(crate) struct Publisher {
     watch: Watch,
     /// The mean rates in every bin, for bins that the decode thread is stuck in or had no slot for.
     stand_in: Option<Box<PredictionSlot>>,
+    /// Its log rates as they were: limits are put on what it holds.
+    mean_rates: Box<[f32]>,
     stood_in: u64,
     superseded: u64,
     carried: Carried,
@@ -204,6 +206,7 @@ impl Publisher {
             missed: 0,
             stand_ins: 0,
             watch,
+            mean_rates: stand_in.log_rates.clone(),
             stand_in: Some(stand_in),
             stood_in: 0,
             superseded: 0,
@@ -318,6 +321,7 @@ impl Publisher {
         let Some(mut slot) = self.stand_in.take() else {
             return Ok(());
         };
+        slot.log_rates.copy_from_slice(&self.mean_rates);
         slot.header = MessageHeader {
             flags,
             ..MessageHeader::new(self.model_hash, slot.header.bins as usize, slot.header.units as usize)

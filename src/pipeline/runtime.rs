@@ -95,10 +95,18 @@ impl Run {
         let live = Arc::new(Live::new());
         let as_fast = sources[0].pace() == Pace::AsFast;
         let set_up = SetUp::begin(&config.realtime, !as_fast);
-        set_up.compute_threads(&predictor.worker_threads());
+        set_up.compute_threads().set_up(&predictor.worker_threads());
         let bin_ns = predictor.bin_ns();
         let deadline_ns = (!as_fast).then(|| config.deadline_ns.unwrap_or(bin_ns));
         let stuck_after_ns = deadline_ns.map(|deadline| config.stuck_after_ns.unwrap_or(2 * deadline));
+        if let (Some(stuck_after), Some(deadline)) = (stuck_after_ns, deadline_ns) {
+            if stuck_after < deadline {
+                let [stuck_after, deadline] = [stuck_after, deadline].map(|ns| ns as f64 * 1e-6);
+                return Err(RunError::Setup(format!(
+                    "pipeline.stuck_after_ms = {stuck_after} is before pipeline.deadline_ms = {deadline}"
+                )));
+            }
+        }
         let guards = &config.guard;
         let parameters = Arc::new(Parameters::new(
             deadline_ns,
@@ -106,16 +114,16 @@ impl Run {
             guards.most_rate_hz,
             guards.heartbeat_ns,
         ));
+        let switch = attached.switch.unwrap_or_else(|| config.switch());
         let guard = Guard::new(
             guards,
             predictor.unit_ids(),
             predictor.horizon_bins(),
             (bin_ns, null.last_bin_ns),
             &null.log_rates,
-            parameters.clone(),
+            (parameters.clone(), switch.clone()),
         )
         .map_err(RunError::Setup)?;
-        let switch = guard.switch.clone();
         let (models, exchange, notes) = model_exchange(predictor.as_ref(), null.last_bin_ns);
         let bin_config = BinConfig {
             start_ns: config.start_ns,
@@ -237,7 +245,7 @@ impl Run {
         let handle = Arc::new(RunHandle::new(
             (live.clone(), stop.clone()),
             (switch, parameters),
-            exchange,
+            (exchange, set_up.compute_threads()),
             views,
             (model, units, epoch),
         ));

@@ -6,6 +6,10 @@ use thiserror::Error;
 
 use super::message::HELLO_TOPIC;
 
+/// Longest subscription, bytes: a prefix of a topic. The publish thread itself keeps the prefixes, letter by letter: a longer one, which
+/// could keep it for seconds, ends its connection.
+const LONGEST_SUBSCRIPTION: i64 = 1_024;
+
 /// A failure to publish.
 #[derive(Debug, Error)]
 pub enum PublishError {
@@ -71,6 +75,7 @@ impl EveryEndpoint {
         let socket = context.socket(zmq::XPUB)?;
         socket.set_sndhwm(high_water_mark)?;
         socket.set_linger(1_000)?;
+        socket.set_maxmsgsize(LONGEST_SUBSCRIPTION)?;
         let address = bind(&socket, "endpoint", endpoint)?;
         let mut every = Self { socket };
         every.set_no_drop(true)?;
@@ -146,6 +151,7 @@ impl LatestEndpoint {
     /// Binds the endpoint; returns it with the address it really has.
     pub fn bind(context: &zmq::Context, endpoint: &str, high_water_mark: i32) -> Result<(Self, String), PublishError> {
         let socket = context.socket(zmq::PUB)?;
+        socket.set_maxmsgsize(LONGEST_SUBSCRIPTION)?;
         socket.set_sndhwm(high_water_mark)?;
         socket.set_linger(0)?;
         let address = bind(&socket, "latest_endpoint", endpoint)?;

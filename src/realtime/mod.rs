@@ -7,10 +7,10 @@
 //!
 //! # Who goes first
 //!
-//! With `priority = N`, from the lowest ([`Role`]): publishing N, decoding and the threads that compute with it N + 1,
+//! With `priority = N`, from the lowest ([`Role`]): decoding and the threads that compute with it N, publishing N + 1,
 //! sources N + 2, the guard N + 3. A source's work is short, is due at the device's pace, and what it does late is lost or
-//! stamped late: it goes before a prediction, which takes milliseconds. The publish thread has nothing to send before
-//! the prediction is made, and its polls must not take time from it.
+//! stamped late: it goes before a prediction, which takes milliseconds. So does the publish thread, which watches over the
+//! decode thread: one that is stuck or too slow must not keep it from its core. Its polls take some per cent of it there.
 //!
 //! # What they may take
 //!
@@ -33,5 +33,5 @@ pub mod stack;
 pub mod threads;
 
 pub use report::{GuardReport, Outcome, Report, Step, ThreadUse};
-pub use set_up::{Entered, SetUp, ThreadPlan};
+pub use set_up::{ComputeThreads, Entered, SetUp, ThreadPlan};
 pub use settings::{Cores, Role, Settings};

@@ -126,10 +126,9 @@ impl SetUp {
         }
     }
 
-    /// Gives the threads that compute for the decode thread its priority. It spins for what they have taken: below it they
-    /// would never finish on its core.
-    pub fn compute_threads(&self, numbers: &[i32]) {
-        self.others("compute", Role::Decode, numbers);
+    /// What threads that compute for the decode thread need, those of models that come later too.
+    pub fn compute_threads(&self) -> ComputeThreads {
+        ComputeThreads(self.others("compute", Role::Decode))
     }
 
     /// Gives ZeroMQ's own threads the publish thread's priority: they do the sending. They have no names, and are taken to be
@@ -137,26 +136,16 @@ impl SetUp {
     pub fn zeromq_threads(&self, before: &[i32]) {
         let mut started = threads::all();
         started.retain(|thread| !before.contains(thread));
-        self.others("ZeroMQ", Role::Publish, &started);
+        self.others("ZeroMQ", Role::Publish).set_up(&started);
     }
 
-    fn others(&self, name: &str, role: Role, numbers: &[i32]) {
+    fn others(&self, name: &'static str, role: Role) -> Others {
         let priority = self.settings.priority_of(role).filter(|_| self.real_time);
-        let (Some(priority), Some(desk)) = (priority, self.desk()) else {
-            return;
-        };
-        let mut steps: Vec<Step> = Vec::new();
-        for &number in numbers {
-            let step = make_real_time(name, number, priority);
-            if step.is_done() {
-                desk.watch(number, priority, None);
-            }
-            // Several that were given the same are told of once.
-            if !steps.contains(&step) {
-                steps.push(step);
-            }
+        Others {
+            name,
+            granted: priority.zip(self.desk()),
+            report: self.report.clone(),
         }
-        lock(&self.report).steps.extend(steps);
     }
 
     /// What has come of it so far; none where nothing was asked for.
@@ -164,6 +153,48 @@ impl SetUp {
         let mut report = lock(&self.report).clone();
         report.guard = self.guard.as_ref().map(Guard::report);
         (!report.steps.is_empty()).then_some(report)
+    }
+}
+
+/// Threads that somebody else has started.
+#[derive(Clone)]
+struct Others {
+    name: &'static str,
+    /// Their priority, and who watches those that have it.
+    granted: Option<(u8, GuardDesk)>,
+    report: Shared,
+}
+
+impl Others {
+    fn set_up(&self, numbers: &[i32]) {
+        let Some((priority, desk)) = &self.granted else {
+            return;
+        };
+        let mut steps: Vec<Step> = Vec::new();
+        for &number in numbers {
+            let step = make_real_time(self.name, number, *priority);
+            if step.is_done() {
+                desk.watch(number, *priority, None);
+            }
+            // Several that were given the same are told of once.
+            if !steps.contains(&step) {
+                steps.push(step);
+            }
+        }
+        let mut report = lock(&self.report);
+        steps.retain(|step| !report.steps.contains(step));
+        report.steps.extend(steps);
+    }
+}
+
+/// Sets up the threads that compute for the decode thread.
+#[derive(Clone)]
+pub struct ComputeThreads(Others);
+
+impl ComputeThreads {
+    /// Gives these the decode thread's priority. It spins for what they have taken: below it they would never finish on its core.
+    pub fn set_up(&self, numbers: &[i32]) {
+        self.0.set_up(numbers);
     }
 }
 

@@ -58,10 +58,10 @@ impl Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// Publishes; ZeroMQ's own threads too.
-    Publish = 0,
     /// Decodes, or computes for the thread that does.
-    Decode = 1,
+    Decode = 0,
+    /// Publishes, and stands in for the thread that decodes; ZeroMQ's own threads too.
+    Publish = 1,
     /// Takes in what a device delivers.
     Source = 2,
     /// Watches the others.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::super::hand_over::{next, Next, Pulse};
+use super::super::hand_over::{hand_over, next, Next, Pulse};
 use super::super::slot::{prediction_slots, Announced, SlotEmptier, SlotFiller};
 use super::super::watch::Watch;
 use super::{model, weak_model, Modelled};
@@ -43,8 +43,7 @@ fn decode(mut slots: SlotFiller<Modelled>, pulse: &Pulse<Modelled>) -> Vec<i64> 
         slot.header.bin_index = index;
         slot.header.bin_end_ns = bin(index).bin_end_ns;
         slot.close_ns = bin(index).close_ns;
-        slots.hand_over(slot);
-        pulse.expect(Some(bin(index + 1).close_ns));
+        hand_over(&mut slots, slot, pulse, Some(bin(index + 1).close_ns));
         handed_over.push(index);
     }
     handed_over
