@@ -105,6 +105,7 @@ impl CliError {
         match self {
             Self::Config(problem) => Self::Config(format!("{}: {problem}", file.display())),
             Self::Source(error @ SourceError::Invalid { .. }) => Self::Config(format!("{}: {error}", file.display())),
+            Self::Run(error @ RunError::Setup(_)) => Self::Config(format!("{}: {error}", file.display())),
             other => other,
         }
     }

@@ -101,7 +101,7 @@ impl Run {
         let stuck_after_ns = deadline_ns.map(|deadline| config.stuck_after_ns.unwrap_or(2 * deadline));
         if let (Some(stuck_after), Some(deadline)) = (stuck_after_ns, deadline_ns) {
             if stuck_after < deadline {
-                let [stuck_after, deadline] = [stuck_after, deadline].map(|ns| ns as f64 * 1e-6);
+                let [stuck_after, deadline] = [stuck_after, deadline].map(|ns| ns as f64 / 1e6);
                 return Err(RunError::Setup(format!(
                     "pipeline.stuck_after_ms = {stuck_after} is before pipeline.deadline_ms = {deadline}"
                 )));
