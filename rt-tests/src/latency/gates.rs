@@ -240,6 +240,12 @@ fn memory_gate(name: &str, memory: &[u64]) -> Gate {
     }
 }
 
+/// Whether some have failed, and all of these ask how a figure stands to another of this machine.
+pub fn only_ratios_failed(gates: &[Gate]) -> bool {
+    let mut failed = gates.iter().filter(|gate| gate.verdict == Verdict::Failed).peekable();
+    failed.peek().is_some() && failed.all(|gate| gate.kind == Kind::Ratio)
+}
+
 /// Whether none has failed.
 pub fn all_passed(gates: &[Gate]) -> bool {
     gates.iter().all(|gate| gate.verdict != Verdict::Failed)
@@ -338,6 +344,21 @@ mod tests {
         assert!(slow[0].starts_with("p99.9 within 4"), "{slow:?}");
         let unbalanced = failed(|measured| measured.ledger.problems.push("a gap".into()));
         assert!(unbalanced[0].starts_with("every bin once"), "{unbalanced:?}");
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_balance_is_not_measured_again_and_a_ratio_is() {
+        let failed = |kind| Gate {
+            kind,
+            ..Gate::broken("idle", "")
+        };
+        let passed = Gate {
+            verdict: Verdict::Passed,
+            ..failed(Kind::Ledger)
+        };
+        assert!(!only_ratios_failed(std::slice::from_ref(&passed)));
+        assert!(only_ratios_failed(&[passed, failed(Kind::Ratio)]));
+        assert!(!only_ratios_failed(&[failed(Kind::Ratio), failed(Kind::Ledger)]));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::scenario::{Event, Model, Scenario};
 use super::sending::{send, Sending};
 use super::stages::{Answer, Stages};
 use super::subscriber::Subscriber;
+use super::swap;
 
 /// Its history, ms.
 const HISTORY_MS: f64 = 100.0;
@@ -54,6 +55,8 @@ pub struct Plan {
     pub seed: u64,
     /// A recording in place of spikes at random times; a soak.
     pub recording: Option<Looped>,
+    /// Times that a scenario is measured, floor and all, before a ratio to the floor is said to fail.
+    pub tries: usize,
 }
 
 /// What came of a scenario.
@@ -238,6 +241,9 @@ fn run(
     let mut ledger = Ledger::of(&received, sending.sent, Counted::read(&summary)?, terms);
     let missing = expected::missing(scenario.event, scenario.model, &summary, &ledger);
     ledger.problems.extend(missing);
+    if scenario.event == Event::ModelSwap {
+        ledger.problems.extend(swap::problems(&received, bin_ns));
+    }
     let mut measured = sum_up(scenario, plan, &received, &sending, ledger, bin_ns);
     tell(&summary, memory.last().copied(), &mut measured);
     measured.memory = plan.recording.is_some().then_some(memory);
