@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 
 use super::baseline::{Baseline, Machine};
 use super::floor::Floor;
-use super::gates::{self, Gate, Kind, Strictness};
+use super::gates::{self, Gate, Kind, Strictness, Verdict};
 use super::looped::Looped;
 use super::measure::{measure, Measured, Plan};
 use super::report::{Floors, Report, VERSION};
@@ -222,7 +222,7 @@ fn strictness(profile: Profile) -> Strictness {
     }
 }
 
-/// A scenario and its gates. Where nothing fails but a ratio to the floor and the plan has tries left, floor and scenario are measured
+/// A scenario and its gates. Where nothing fails but a ratio and the plan has tries left, floor and scenario are measured
 /// again: a regression is there every time, a program that began between the two is not.
 fn measured_with_its_floor(
     scenario: &Scenario,
@@ -232,15 +232,14 @@ fn measured_with_its_floor(
     strict: &Strictness,
     progress: &impl Fn(&str),
 ) -> Result<(Measured, Vec<Gate>), String> {
-    let mut again = Vec::new();
+    let (mut again, mut tries) = (Vec::new(), 1);
     loop {
         let mut one = measure(scenario, plan, folder)?;
         let gates = gates::of_scenario(&one, &floor, strict);
-        if again.len() + 1 < plan.tries && gates::only_ratios_failed(&gates) {
-            again.push(format!(
-                "measured again, with its floor: the median was {:.0} µs, the floor's {:.0} µs",
-                one.stages.total.p50_us, floor.both.p50_us
-            ));
+        if tries < plan.tries && gates::only_ratios_failed(&gates) {
+            let failed = gates.iter().filter(|gate| gate.verdict == Verdict::Failed);
+            again.extend(failed.map(|gate| format!("measured again, with its floor: {gate}")));
+            tries += 1;
             floor = floor::measure(floor_s, scenario.fifo)?;
             continue;
         }

@@ -193,6 +193,9 @@ pub fn of_scenario(measured: &Measured, floor: &Floor, strict: &Strictness) -> V
         ));
     }
     gates.extend(measured.compared.iter().map(|compared| alike(name, compared, strict)));
+    if let Some(beside) = &measured.beside_the_swap {
+        gates.push(swap_gate(name, beside));
+    }
     if let Some(memory) = &measured.memory {
         gates.push(memory_gate(name, memory));
     }
@@ -219,6 +222,25 @@ fn alike(name: &str, compared: &Compared, strict: &Strictness) -> Gate {
         ));
     }
     gate
+}
+
+/// Whether a swap kept bins waiting that the machine did not: a figure against that of the run's other bins.
+fn swap_gate(name: &str, beside: &[String]) -> Gate {
+    Gate {
+        scenario: name.into(),
+        kind: Kind::Ratio,
+        asked: "the bins beside the swap are held or late no more than others".into(),
+        found: if beside.is_empty() {
+            "none".into()
+        } else {
+            beside.join(" | ")
+        },
+        verdict: if beside.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        },
+    }
 }
 
 /// Whether memory has grown: the most of the last tenth against the most until the second tenth ended. `memory` is KiB, look by look.
@@ -342,6 +364,8 @@ mod tests {
         assert_eq!(failed(|measured| measured.stages.total.p50_us = 99.0), [""; 0]);
         let slow = failed(|measured| measured.stages.total.p999_us *= 5.0);
         assert!(slow[0].starts_with("p99.9 within 4"), "{slow:?}");
+        let swapped = failed(|measured| measured.beside_the_swap = Some(vec!["bin 60: held".into()]));
+        assert!(swapped.iter().any(|asked| asked.contains("the swap")), "{swapped:?}");
         let unbalanced = failed(|measured| measured.ledger.problems.push("a gap".into()));
         assert!(unbalanced[0].starts_with("every bin once"), "{unbalanced:?}");
     }

@@ -96,6 +96,7 @@ pub(crate) mod tests {
             },
             compared: Vec::new(),
             memory: None,
+            beside_the_swap: None,
             closed_before: 0,
             ledger: Default::default(),
             notes: Vec::new(),

@@ -3,8 +3,8 @@
 //! The new model begins with costs that nothing is known of, so that its first bin is decoded in full, unless the bin after it has
 //! closed as well. What no busy machine explains is a fault anywhere: a first prediction that is held although its decode began in
 //! time, one that is cut short, neutral or failed, bins that do not follow one another. A bin that the machine kept waiting is held
-//! or late with any model: beside a swap it counts against the swap where no bin elsewhere in the run was. Were swaps harmless and
-//! one bin of a run kept waiting, it would be one of these two in two runs of as many as the run has bins.
+//! or late with any model: beside a swap it counts against the swap where no bin elsewhere in the run was. Where swaps are harmless and
+//! a run kept one of its `n` bins waiting, that is one of these two with a probability of `2 / n`.
 
 use neurohorizon::pipeline::message::flags;
 
@@ -21,11 +21,16 @@ fn names(bits: u32) -> String {
     Received::flag_names(bits).join(", ")
 }
 
+/// The first predictions of other models than the one before.
+fn swaps(received: &[Received]) -> Vec<usize> {
+    let pairs = received.windows(2).zip(1..);
+    let other = pairs.filter(|(pair, _)| pair[0].header.model_hash != pair[1].header.model_hash);
+    other.map(|(_, at)| at).collect()
+}
+
 /// What a swap took from the predictions of a run with bins of `bin_ns`, in which there was one swap.
 pub fn problems(received: &[Received], bin_ns: i64) -> Vec<String> {
-    let swaps: Vec<usize> = (1..received.len())
-        .filter(|&at| received[at].header.model_hash != received[at - 1].header.model_hash)
-        .collect();
+    let swaps = swaps(received);
     let &[at] = &swaps[..] else {
         return vec![format!("the hash of the model changed {} times, not once", swaps.len())];
     };
@@ -47,18 +52,27 @@ pub fn problems(received: &[Received], bin_ns: i64) -> Vec<String> {
     if first.has(flags::HELD) && began_in_time {
         problems.push(format!("the new model's first bin, {bin}, began in time and was held"));
     }
-    let elsewhere = received[..at - 1].iter().chain(&received[at + 1..]);
-    if elsewhere.filter(|one| one.has(KEPT_WAITING)).count() == 0 {
-        let beside = [last, first].into_iter().filter(|one| one.has(KEPT_WAITING));
-        problems.extend(beside.map(|one| {
-            format!(
-                "bin {} beside the swap, and no other of the run: {}",
-                one.header.bin_index,
-                names(one.header.flags & KEPT_WAITING)
-            )
-        }));
-    }
     problems
+}
+
+/// Bins beside the swap that were kept waiting, in a run in which no other was; see the head of this page.
+pub fn kept_waiting(received: &[Received]) -> Vec<String> {
+    let Some(&at) = swaps(received).first() else {
+        return Vec::new();
+    };
+    let mut elsewhere = received[..at - 1].iter().chain(&received[at + 1..]);
+    if elsewhere.any(|one| one.has(KEPT_WAITING)) {
+        return Vec::new();
+    }
+    let beside = received[at - 1..=at].iter().filter(|one| one.has(KEPT_WAITING));
+    let told = |one: &Received| {
+        let flags = names(one.header.flags & KEPT_WAITING);
+        format!(
+            "bin {} beside the swap, and no other of the run: {flags}",
+            one.header.bin_index
+        )
+    };
+    beside.map(told).collect()
 }
 
 #[cfg(test)]
@@ -87,7 +101,7 @@ mod tests {
         };
         let mut received = (0..100).map(one).collect();
         change(&mut received);
-        problems(&received, BIN_NS)
+        [problems(&received, BIN_NS), kept_waiting(&received)].concat()
     }
 
     #[test]
