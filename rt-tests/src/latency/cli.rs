@@ -7,9 +7,10 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 
 use super::baseline::{Baseline, Machine};
-use super::gates::{self, Gate, Kind, Strictness};
+use super::floor::Floor;
+use super::gates::{self, Gate, Kind, Strictness, Verdict};
 use super::looped::Looped;
-use super::measure::{measure, Plan};
+use super::measure::{measure, Measured, Plan};
 use super::report::{Floors, Report, VERSION};
 use super::scenario::{self, Scenario};
 use super::wake::fifo_is_permitted;
@@ -26,7 +27,7 @@ pub enum Profile {
     Ci,
     /// Every scenario and every gate, some ten minutes in all, on a quiet machine
     Rig,
-    /// One hour of the neuropixels recording in a loop: memory, and the last ten minutes against the first
+    /// One hour (--seconds: shorter) of the neuropixels recording in a loop: memory, and the last ten minutes against the first
     Soak,
 }
 
@@ -186,6 +187,7 @@ fn suite(arguments: &Arguments) -> Result<bool, String> {
         write(&file, pretty(&Baseline::of(&report))?)?;
         say(&format!("the figures are kept in {}", file.display()));
     }
+    say(&report.summary());
     Ok(gates::all_passed(&report.gates))
 }
 
@@ -206,7 +208,7 @@ fn baseline(arguments: &Arguments, machine: &Machine) -> Result<Result<Baseline,
     match &arguments.baseline {
         Some(file) => Baseline::read(file).map(Ok),
         None if machine.file().exists() => Baseline::read(&machine.file()).map(Ok),
-        None => Ok(Err(format!("there are no figures of {}", machine.kind()))),
+        None => Ok(Err(format!("no figures of this kind of machine, {}", machine.kind()))),
     }
 }
 
@@ -217,6 +219,37 @@ fn strictness(profile: Profile) -> Strictness {
             _ if cfg!(debug_assertions) => Some("not an optimised build".into()),
             Profile::Rig | Profile::Soak => None,
         },
+    }
+}
+
+/// A scenario and its gates. Where nothing fails but a ratio and the plan has tries left, floor and scenario are measured
+/// again: a regression is there every time, a program that began between the two is not.
+fn measured_with_its_floor(
+    scenario: &Scenario,
+    plan: &Plan,
+    folder: &Path,
+    (mut floor, floor_s): (Floor, f64),
+    strict: &Strictness,
+    progress: &impl Fn(&str),
+) -> Result<(Measured, Vec<Gate>), String> {
+    let (mut again, mut tries) = (Vec::new(), 1);
+    loop {
+        let mut one = measure(scenario, plan, folder)?;
+        let gates = gates::of_scenario(&one, &floor, strict);
+        if tries < plan.tries && gates::only_ratios_failed(&gates) {
+            let failed = gates.iter().filter(|gate| gate.verdict == Verdict::Failed);
+            again.extend(failed.map(|gate| format!("measured again, with its floor: {gate}")));
+            tries += 1;
+            floor = floor::measure(floor_s, scenario.fifo)?;
+            continue;
+        }
+        one.notes.extend(again);
+        progress(&format!("  spike → prediction  {}", one.stages.total.line()));
+        for (name, stage) in one.stages.named() {
+            progress(&format!("    {name:<9} {}", stage.line()));
+        }
+        one.notes.iter().for_each(|note| progress(&format!("  {note}")));
+        return Ok((one, gates));
     }
 }
 
@@ -232,6 +265,12 @@ fn run(
         Profile::Rig => (20.0, 25.0, 2.0, 32_768),
         Profile::Soak => (20.0, 3_600.0, 5.0, 0),
     };
+    let seconds = arguments.seconds.unwrap_or(seconds);
+    let floor_s = match profile {
+        // A short soak has a short floor.
+        Profile::Soak => (seconds / 30.0).clamp(3.0, floor_s),
+        _ => floor_s,
+    };
     let recording = match profile {
         Profile::Soak => Some(Looped::neuropixels()?),
         _ => None,
@@ -245,11 +284,16 @@ fn run(
     });
     let scenarios = soak.as_ref().map_or(scenarios, |soak| &soak[..]);
     let plan = Plan {
-        seconds: arguments.seconds.unwrap_or(seconds),
+        seconds,
         warm_up_s,
         memory_mib,
         seed: arguments.seed,
         recording,
+        tries: match profile {
+            // The machine is not quiet.
+            Profile::Ci => 3,
+            Profile::Rig | Profile::Soak => 1,
+        },
     };
     let begun = Instant::now();
     let progress = |what: &str| eprintln!("{:6.1} s  {what}", begun.elapsed().as_secs_f64());
@@ -284,14 +328,16 @@ fn run(
             ));
             continue;
         };
-        match measure(scenario, &plan, folder.path()) {
-            Ok(one) => {
-                progress(&format!("  spike → prediction  {}", one.stages.total.line()));
-                for (name, stage) in one.stages.named() {
-                    progress(&format!("    {name:<9} {}", stage.line()));
-                }
-                one.notes.iter().for_each(|note| progress(&format!("  {note}")));
-                gates.extend(gates::of_scenario(&one, against, &strict));
+        match measured_with_its_floor(
+            scenario,
+            &plan,
+            folder.path(),
+            (against.clone(), floor_s),
+            &strict,
+            &progress,
+        ) {
+            Ok((one, of_it)) => {
+                gates.extend(of_it);
                 measured.push(one);
             }
             Err(why) => gates.push(Gate::broken(scenario.name, &why)),

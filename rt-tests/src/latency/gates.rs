@@ -193,6 +193,9 @@ pub fn of_scenario(measured: &Measured, floor: &Floor, strict: &Strictness) -> V
         ));
     }
     gates.extend(measured.compared.iter().map(|compared| alike(name, compared, strict)));
+    if let Some(beside) = &measured.beside_the_swap {
+        gates.push(swap_gate(name, beside));
+    }
     if let Some(memory) = &measured.memory {
         gates.push(memory_gate(name, memory));
     }
@@ -221,6 +224,25 @@ fn alike(name: &str, compared: &Compared, strict: &Strictness) -> Gate {
     gate
 }
 
+/// Whether a swap kept bins waiting that the machine did not: a figure against that of the run's other bins.
+fn swap_gate(name: &str, beside: &[String]) -> Gate {
+    Gate {
+        scenario: name.into(),
+        kind: Kind::Ratio,
+        asked: "the bins beside the swap are held or late no more than others".into(),
+        found: if beside.is_empty() {
+            "none".into()
+        } else {
+            beside.join(" | ")
+        },
+        verdict: if beside.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        },
+    }
+}
+
 /// Whether memory has grown: the most of the last tenth against the most until the second tenth ended. `memory` is KiB, look by look.
 fn memory_gate(name: &str, memory: &[u64]) -> Gate {
     let asked = format!("memory of the runtime grows by {GROWTH_KIB} KiB at most");
@@ -238,6 +260,12 @@ fn memory_gate(name: &str, memory: &[u64]) -> Gate {
         found: format!("{before} KiB, then {after} KiB"),
         verdict: if holds { Verdict::Passed } else { Verdict::Failed },
     }
+}
+
+/// Whether some have failed, and all of these ask how a figure stands to another of this machine.
+pub fn only_ratios_failed(gates: &[Gate]) -> bool {
+    let mut failed = gates.iter().filter(|gate| gate.verdict == Verdict::Failed).peekable();
+    failed.peek().is_some() && failed.all(|gate| gate.kind == Kind::Ratio)
 }
 
 /// Whether none has failed.
@@ -336,8 +364,25 @@ mod tests {
         assert_eq!(failed(|measured| measured.stages.total.p50_us = 99.0), [""; 0]);
         let slow = failed(|measured| measured.stages.total.p999_us *= 5.0);
         assert!(slow[0].starts_with("p99.9 within 4"), "{slow:?}");
+        let swapped = failed(|measured| measured.beside_the_swap = Some(vec!["bin 60: held".into()]));
+        assert!(swapped.iter().any(|asked| asked.contains("the swap")), "{swapped:?}");
         let unbalanced = failed(|measured| measured.ledger.problems.push("a gap".into()));
         assert!(unbalanced[0].starts_with("every bin once"), "{unbalanced:?}");
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_balance_is_not_measured_again_and_a_ratio_is() {
+        let failed = |kind| Gate {
+            kind,
+            ..Gate::broken("idle", "")
+        };
+        let passed = Gate {
+            verdict: Verdict::Passed,
+            ..failed(Kind::Ledger)
+        };
+        assert!(!only_ratios_failed(std::slice::from_ref(&passed)));
+        assert!(only_ratios_failed(&[passed, failed(Kind::Ratio)]));
+        assert!(!only_ratios_failed(&[failed(Kind::Ratio), failed(Kind::Ledger)]));
     }
 
     #[test]

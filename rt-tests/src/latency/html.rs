@@ -73,21 +73,7 @@ fn write(report: &Report, page: &mut String) -> std::fmt::Result {
             .map_or(String::new(), |why| format!("nothing under FIFO: {}; ", escaped(why))),
         if report.optimised { "optimised" } else { "debug" },
     )?;
-    let failed = report
-        .gates
-        .iter()
-        .filter(|gate| gate.verdict == Verdict::Failed)
-        .count();
-    let passed = report
-        .gates
-        .iter()
-        .filter(|gate| gate.verdict == Verdict::Passed)
-        .count();
-    write!(
-        page,
-        "<h2>Gates</h2><p>{passed} passed, {failed} failed, {} not gated or not measured.</p><table>",
-        report.gates.len() - passed - failed
-    )?;
+    write!(page, "<h2>Gates</h2><p>{}.</p><table>", escaped(&report.summary()))?;
     report
         .gates
         .iter()

@@ -21,6 +21,7 @@ use super::scenario::{Event, Model, Scenario};
 use super::sending::{send, Sending};
 use super::stages::{Answer, Stages};
 use super::subscriber::Subscriber;
+use super::swap;
 
 /// Its history, ms.
 const HISTORY_MS: f64 = 100.0;
@@ -54,6 +55,8 @@ pub struct Plan {
     pub seed: u64,
     /// A recording in place of spikes at random times; a soak.
     pub recording: Option<Looped>,
+    /// Times that a scenario is measured, floor and all, before a ratio is said to fail.
+    pub tries: usize,
 }
 
 /// What came of a scenario.
@@ -73,6 +76,8 @@ pub struct Measured {
     pub compared: Vec<Compared>,
     /// Resident memory of the runtime, KiB, look by look, for a soak.
     pub memory: Option<Vec<u64>>,
+    /// Bins beside a swap of the model that were kept waiting, where no other of the run was.
+    pub beside_the_swap: Option<Vec<String>>,
     /// Predictions whose bin a look at the clock had closed before the packet came that was to close it.
     pub closed_before: u64,
     /// The books.
@@ -238,8 +243,12 @@ fn run(
     let mut ledger = Ledger::of(&received, sending.sent, Counted::read(&summary)?, terms);
     let missing = expected::missing(scenario.event, scenario.model, &summary, &ledger);
     ledger.problems.extend(missing);
+    if scenario.event == Event::ModelSwap {
+        ledger.problems.extend(swap::problems(&received, bin_ns));
+    }
     let mut measured = sum_up(scenario, plan, &received, &sending, ledger, bin_ns);
     tell(&summary, memory.last().copied(), &mut measured);
+    measured.beside_the_swap = (scenario.event == Event::ModelSwap).then(|| swap::kept_waiting(&received));
     measured.memory = plan.recording.is_some().then_some(memory);
     Ok(measured)
 }
@@ -316,6 +325,7 @@ fn sum_up(
         stages: Stages::of(&answers),
         compared,
         memory: None,
+        beside_the_swap: None,
         closed_before: answers
             .iter()
             .filter(|one| one.received.header.ingest_ns < one.intended_ns)

@@ -6,7 +6,7 @@
 //! sending, load → a device on the bridge      ┐
 //! runtime    → `neurohorizon run`             ├ processes of their own; disturb: what goes on beside them
 //! subscriber → takes and stamps predictions   ┘
-//! stages, quantiles, ledger → what came of it
+//! stages, quantiles, ledger, expected, swap → what came of it
 //! gates, baseline → whether that is good enough, here and against the last release
 //! report, html, plot → JSON, HTML
 //! ```
@@ -36,4 +36,5 @@ pub mod schedule;
 pub mod sending;
 pub mod stages;
 pub mod subscriber;
+pub mod swap;
 pub mod wake;

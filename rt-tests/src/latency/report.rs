@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Machine;
 use super::floor::Floor;
-use super::gates::Gate;
+use super::gates::{Gate, Kind, Verdict};
 use super::measure::Measured;
 
 /// Version of this form.
@@ -42,6 +42,29 @@ pub struct Report {
     pub gates: Vec<Gate>,
 }
 
+impl Report {
+    /// What came of the gates, and whether figures of an earlier release stand behind it, in one line.
+    pub fn summary(&self) -> String {
+        let count = |verdict: &Verdict| self.gates.iter().filter(|gate| gate.verdict == *verdict).count();
+        let (passed, failed) = (count(&Verdict::Passed), count(&Verdict::Failed));
+        let of_a_baseline = self.gates.iter().filter(|gate| gate.kind == Kind::Baseline);
+        let mut without = Some("there are no figures");
+        for gate in of_a_baseline {
+            without = match &gate.verdict {
+                Verdict::NotMeasured(why) => without.and(Some(why)),
+                _ => None,
+            };
+        }
+        let compared = without.map_or("compared with an earlier release".into(), |why| {
+            format!("not compared with an earlier release: {why}")
+        });
+        format!(
+            "{passed} gates passed, {failed} failed, {} not gated or not measured; {compared}",
+            self.gates.len() - passed - failed
+        )
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::quantiles::Quantiles;
@@ -73,6 +96,7 @@ pub(crate) mod tests {
             },
             compared: Vec::new(),
             memory: None,
+            beside_the_swap: None,
             closed_before: 0,
             ledger: Default::default(),
             notes: Vec::new(),
@@ -97,6 +121,31 @@ pub(crate) mod tests {
             scenarios: vec![measured("idle"), measured("hogs")],
             gates: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_summary_says_whether_figures_of_an_earlier_release_stand_behind_it() {
+        let mut report = report();
+        let gate = |kind, verdict| Gate {
+            kind,
+            verdict,
+            ..Gate::broken("idle", "the run did not end")
+        };
+        let none = Verdict::NotMeasured("no figures of this kind of machine".into());
+        report.gates = vec![
+            gate(Kind::Ledger, Verdict::Failed),
+            gate(Kind::Ratio, Verdict::Passed),
+            gate(Kind::Ratio, Verdict::ToldOnly("a debug build".into())),
+            gate(Kind::Baseline, none.clone()),
+        ];
+        assert_eq!(
+            report.summary(),
+            "1 gates passed, 1 failed, 2 not gated or not measured; not compared with an earlier release: no figures of this kind of \
+             machine"
+        );
+        // One scenario that is new has no figures yet; the others were compared.
+        report.gates.push(gate(Kind::Baseline, Verdict::Passed));
+        assert!(report.summary().ends_with("measured; compared with an earlier release"));
     }
 
     #[test]
