@@ -1,9 +1,9 @@
 //! What a swap of the model may cost: no bin. The last message of the former model and the first of the new one tell it.
 //!
 //! The new model begins with costs that nothing is known of, so that its first bin is decoded in full, unless the bin after it has
-//! closed as well. What no busy machine explains is a fault anywhere: a first prediction that is held although its decode began in
-//! time, one that is cut short, neutral or failed, bins that do not follow one another. A bin that the machine kept waiting is held
-//! or late with any model: beside a swap it counts against the swap where no bin elsewhere in the run was. Where swaps are harmless and
+//! closed as well: then it has nothing to hold, and the mean rates go out. What no busy machine explains is a fault anywhere: a first
+//! prediction that is skipped although its decode began in time, one that is held, cut short or failed, bins that do not follow one
+//! another. A bin that the machine kept waiting is skipped or late with any model: beside a swap it counts against the swap where no bin elsewhere in the run was. Where swaps are harmless and
 //! a run kept one of its `n` bins waiting, that is one of these two with a probability of `2 / n`.
 
 use neurohorizon::pipeline::message::flags;
@@ -42,15 +42,25 @@ pub fn problems(received: &[Received], bin_ns: i64) -> Vec<String> {
             "the new model's first bin is {bin}, and the former's last {last_bin}"
         ));
     }
-    let wrong = first.header.flags & NOT_THE_MODELS;
+    // Behind before its first prediction, it has none to hold.
+    let skipped = first.has(flags::SKIPPED);
+    let excused = if skipped { flags::NEUTRAL } else { 0 };
+    let wrong = first.header.flags & NOT_THE_MODELS & !excused;
     if wrong != 0 {
         problems.push(format!("the new model's first prediction, bin {bin}: {}", names(wrong)));
     }
     // The quickest bins close last: a decode that began before half a bin had gone by was not behind.
     let since_close = |offset_ns| first.header.decode_start_ns - first.header.bin_end_ns - offset_ns;
     let began_in_time = offset_ns(received).is_some_and(|offset_ns| since_close(offset_ns) < bin_ns / 2);
-    if first.has(flags::HELD) && began_in_time {
-        problems.push(format!("the new model's first bin, {bin}, began in time and was held"));
+    if skipped && began_in_time {
+        problems.push(format!(
+            "the new model's first bin, {bin}, began in time and was skipped"
+        ));
+    }
+    if first.has(flags::HELD) {
+        problems.push(format!(
+            "the new model's first bin, {bin}, is what the former predicted, held"
+        ));
     }
     problems
 }
@@ -151,25 +161,33 @@ mod tests {
     }
 
     #[test]
-    fn a_bin_that_is_held_beside_a_swap_counts_against_it_unless_the_machine_held_others() {
-        let held = |late_ns: i64, elsewhere: u32| {
+    fn a_bin_that_is_skipped_beside_a_swap_counts_against_it_unless_the_machine_held_others() {
+        let skipped = |late_ns: i64, elsewhere: u32| {
             after(|all| {
                 all[20].header.flags = elsewhere;
-                all[NEW].header.flags = flags::HELD | flags::SKIPPED;
+                all[NEW].header.flags = flags::NEUTRAL | flags::SKIPPED;
                 all[NEW].header.decode_start_ns += late_ns;
             })
         };
-        let alone = held(BIN_NS, 0);
+        let alone = skipped(BIN_NS, 0);
         assert!(
             matches!(&alone[..], [one] if one.contains("bin 60 beside the swap, and no other")),
             "{alone:?}"
         );
-        assert_eq!(held(BIN_NS, flags::HELD | flags::SKIPPED), [""; 0]);
+        assert_eq!(skipped(BIN_NS, flags::HELD | flags::SKIPPED), [""; 0]);
         // There was time for it: no machine explains that.
-        let in_time = held(0, flags::HELD | flags::SKIPPED);
+        let in_time = skipped(0, flags::HELD | flags::SKIPPED);
         assert!(
-            matches!(&in_time[..], [one] if one.contains("began in time and was held")),
+            matches!(&in_time[..], [one] if one.contains("began in time and was skipped")),
             "{in_time:?}"
+        );
+        let formers = after(|all| {
+            all[20].header.flags = KEPT_WAITING;
+            all[NEW].header.flags = flags::HELD;
+        });
+        assert!(
+            matches!(&formers[..], [one] if one.contains("what the former predicted")),
+            "{formers:?}"
         );
         let before = after(|all| all[NEW - 1].header.flags = flags::MISSED_DEADLINE);
         assert!(
