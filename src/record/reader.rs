@@ -92,6 +92,9 @@ pub struct RecordReader {
     damage: Vec<Damage>,
 }
 
+/// A chunk's kind and its entries.
+pub type Entries = (Kind, Vec<Entry>);
+
 enum Broken {
     System(std::io::Error),
     /// The file ends here, or the bytes are no chunk.
@@ -182,7 +185,7 @@ impl RecordReader {
     ///
     /// # Errors
     /// Where the system refuses. A recording that is not whole is no error, see [`RecordReader::ending`].
-    pub fn next_entries(&mut self) -> Result<Option<(Kind, Vec<Entry>)>, RecordError> {
+    pub fn next_entries(&mut self) -> Result<Option<Entries>, RecordError> {
         while self.ending.is_none() {
             let (begin, number) = (self.at, self.number);
             let problem = match self.read_next()? {
@@ -211,7 +214,7 @@ impl RecordReader {
     }
 
     /// The next chunk's entries, none at a whole file's end, or what is wrong with it.
-    fn read_next(&mut self) -> Result<Result<Option<(Kind, Vec<Entry>)>, String>, RecordError> {
+    fn read_next(&mut self) -> Result<Result<Option<Entries>, String>, RecordError> {
         let problem = match read_chunk(&mut self.file, &mut self.at, self.bytes, self.number) {
             Ok((kind @ (Kind::Ingested | Kind::Published), content)) => match Entry::parse_all(&content) {
                 Ok(entries) => {
