@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::CliError;
+use super::{CliError, FAULT_FOUND};
 use crate::record::export::npz;
 use crate::record::nwb::nwb;
 use crate::record::tables::Tables;
@@ -15,7 +15,10 @@ use crate::train::state::write_whole;
 /// Write the spikes, samples and predictions of a recorded run (`run --record`) for NumPy or as NWB
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  neurohorizon export session.nhr --npz session.npz\n  \
-                        neurohorizon export session.nhr --nwb session.nwb")]
+                        neurohorizon export session.nhr --nwb session.nwb\n\n\
+                        A prediction of fewer bins has NaN where it has none, and their number is in predicted_bins. What is not in \
+                        the output is counted there and said on standard error. Exit status 1: the recording is damaged, and all that \
+                        is whole was exported.")]
 pub struct ExportFileArgs {
     /// The recording of a run.
     pub recording: PathBuf,
@@ -45,27 +48,26 @@ pub fn run(args: &ExportFileArgs) -> Result<ExitCode, CliError> {
             nwb(&tables).map_err(|what| CliError::Config(format!("cannot write {}: {what}", path.display())))?;
         write_whole(path, &bytes)?;
     }
-    let (spikes, units, predictions) = (
+    let predictions = &tables.predictions;
+    let shortened = predictions
+        .headers
+        .iter()
+        .filter(|header| (header.bins as usize) < predictions.output.rows);
+    say!(
+        "{} spikes of {} units, {} series, {} predictions, {} of them of fewer bins",
         tables.spikes.len(),
         tables.unit_ids.len(),
-        tables.predictions.headers.len(),
+        tables.series.len(),
+        predictions.headers.len(),
+        shortened.count()
     );
-    say!(
-        "{spikes} spikes of {units} units, {} series, {predictions} predictions",
-        tables.series.len()
-    );
-    if tables.lost > 0 {
-        say!("{} entries were lost while this was recorded", tables.lost);
+    for sentence in tables.missing() {
+        eprintln!("{sentence}");
     }
-    Ok(match tables.ending {
-        Ending::Whole { .. } => ExitCode::SUCCESS,
-        Ending::CutOff { left_over, .. } => {
-            say!("the recording is cut off: the last {left_over} bytes are of no use");
-            ExitCode::SUCCESS
-        }
-        Ending::Damaged { at, problem, .. } => {
-            say!("the recording is DAMAGED at byte {at} ({problem}): what follows was not read");
-            ExitCode::FAILURE
-        }
+    let damaged = !tables.damage.is_empty() || matches!(tables.ending, Ending::Damaged { .. });
+    Ok(if damaged {
+        ExitCode::from(FAULT_FOUND)
+    } else {
+        ExitCode::SUCCESS
     })
 }

@@ -37,6 +37,7 @@ mod reach_report;
 mod reach_screen;
 mod record_option;
 mod replay;
+mod replay_verdict;
 pub mod run;
 mod run_args;
 pub mod run_config;

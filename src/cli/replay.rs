@@ -9,29 +9,34 @@ use clap::Args;
 use serde::Serialize;
 
 use super::latents_option::LatentsOption;
+use super::replay_verdict::{verdict, Recorded};
 use super::run_config::ModelSection;
 use super::run_model::{build_predictor, load_checkpoint};
 use super::run_source::{Before, SourceFacts};
-use super::{print_json, CliError};
+use super::{print_json, CliError, FAULT_FOUND};
 use crate::data::Interval;
 use crate::model::checkpoint::Checkpoint;
 use crate::pipeline::tap::taps;
 use crate::pipeline::{Attached, LoadRecorded, PublishConfig, Run, RunConfig};
 use crate::record::format::Kind;
 use crate::record::replay::{feed, sources, Compared, Comparison};
-use crate::record::{Ending, RecordReader, RunHeader};
+use crate::record::{RecordReader, RunHeader};
 
 /// Bytes of each ring between the replay and the comparison; the replay waits where one is full.
 const RING_BYTES: usize = 16 << 20;
 /// Between two looks at what the replay has published.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// Exit status where what was compared is the same, and not all of the recording could be compared.
+const IN_PART: u8 = 3;
+
 /// Replay a recorded run (`run --record`) and compare what it publishes, bit by bit
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  neurohorizon replay session.nhr\n  \
                         neurohorizon replay session.nhr --checkpoint moved/model.safetensors --json\n\n\
                         Events are taken, and bins closed, in the recorded order; arrays are compared where they are the model's own \
-                        both times. Exit status 1: something differs.")]
+                        both times. Exit status 0: the same; 1: something differs, nothing could be compared, or the recording is damaged; \
+                        3: what was compared is the same, but the replay ended before the recording did.")]
 pub struct ReplayArgs {
     /// The recording of a run.
     pub recording: PathBuf,
@@ -68,9 +73,14 @@ struct ReplayReport {
     ended: Option<String>,
     bins: u64,
     spikes: u64,
+    /// Predictions in the whole recording.
+    published: u64,
     #[serde(flatten)]
     compared: Compared,
-    same: bool,
+    /// None where nothing differs, but nothing was compared or only a part.
+    same: Option<bool>,
+    /// That in a sentence.
+    verdict: String,
 }
 
 fn config(args: &ReplayArgs, header: &RunHeader) -> Result<RunConfig, CliError> {
@@ -84,15 +94,6 @@ fn config(args: &ReplayArgs, header: &RunHeader) -> Result<RunConfig, CliError> 
             ..PublishConfig::at(&args.publish.clone().unwrap_or_else(|| "inproc://replay".into()))
         })
     })
-}
-
-fn ending(args: &ReplayArgs) -> Result<Ending, CliError> {
-    let mut reader = RecordReader::open(&args.recording)?;
-    while reader.next_entries()?.is_some() {}
-    Ok(reader
-        .ending()
-        .cloned()
-        .unwrap_or(Ending::CutOff { at: 0, left_over: 0 }))
 }
 
 /// Loads the models that took the first one's place: from these files, or from where they were.
@@ -219,38 +220,47 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
     if !failures.is_empty() {
         return Err(fault(failures));
     }
-    let (whole, left_over_bytes, damage) = match ending(args)? {
-        Ending::Whole { .. } => (true, 0, None),
-        Ending::CutOff { left_over, .. } => (false, left_over, None),
-        Ending::Damaged { left_over, problem, at } => (false, left_over, Some(format!("{problem}, at byte {at}"))),
-    };
+    let recorded = Recorded::read(&args.recording)?;
+    let ended = ended.get().cloned();
+    let (same, verdict) = verdict(&compared, &recorded, ended.as_deref());
     let report = ReplayReport {
         recording: args.recording.clone(),
         program: header.program,
         model_hash: header.model_hash,
         recorded_with: header.description,
         replayed_with,
-        whole,
-        left_over_bytes,
-        damage,
-        ended: ended.get().cloned(),
+        whole: recorded.whole,
+        left_over_bytes: recorded.left_over_bytes,
+        damage: recorded.damage,
+        ended,
         bins: summary.bins.closed,
         spikes: summary.spikes.received,
-        same: compared.first_difference.is_none(),
+        published: recorded.published,
         compared,
+        same,
+        verdict,
     };
     if args.json {
         print_json(&report)?;
     } else {
         print(&report);
     }
-    let good = report.same && report.damage.is_none();
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match report.same {
+        Some(true) => ExitCode::SUCCESS,
+        None if report.compared.compared > 0 && report.damage.is_none() => ExitCode::from(IN_PART),
+        _ => ExitCode::from(FAULT_FOUND),
+    })
 }
 
 fn print(report: &ReplayReport) {
     let compared = &report.compared;
     let file = report.recording.display();
+    say!(
+        "compared     {} of {} published predictions; {} have the same bits",
+        compared.compared,
+        report.published,
+        compared.equal
+    );
     match (&report.damage, report.whole) {
         (Some(damage), _) => say!(
             "recording    {file}: DAMAGED ({damage}); {} bytes after that were not read",
@@ -271,24 +281,12 @@ fn print(report: &ReplayReport) {
         say!("up to there  {ended}");
     }
     say!(
-        "compared     {} predictions and {} outputs; {} and {} have the same bits; {} were held, neutral, shortened or made elsewhere, {} are \
-         only in the replay",
-        compared.compared,
+        "beside them  {} outputs were compared, and {} have the same bits; {} predictions were held, neutral, shortened or made elsewhere, \
+         {} are only in the replay",
         compared.outputs[0],
-        compared.equal,
         compared.outputs[1],
         compared.not_full,
         compared.only_replayed
     );
-    match &compared.first_difference {
-        None => say!("the same"),
-        Some(first) => say!(
-            "DIFFERENT, first at bin {}: {} of the {} was {} and is {}",
-            first.bin,
-            first.what,
-            first.of,
-            first.recorded,
-            first.replayed
-        ),
-    }
+    say!("{}", report.verdict);
 }

@@ -30,6 +30,8 @@ pub enum Elements<'a> {
     U32(&'a [u32]),
     /// `<i8`
     I64(&'a [i64]),
+    /// `<u8`
+    U64(&'a [u64]),
     /// `<U…`, as long as the longest.
     Text(&'a [String]),
 }
@@ -41,6 +43,7 @@ impl Elements<'_> {
             Elements::F64(x) => x.len(),
             Elements::U32(x) => x.len(),
             Elements::I64(x) => x.len(),
+            Elements::U64(x) => x.len(),
             Elements::Text(x) => x.len(),
         }
     }
@@ -52,6 +55,7 @@ impl Elements<'_> {
             Elements::F64(x) => ("<f8".into(), x.iter().flat_map(|x| x.to_le_bytes()).collect()),
             Elements::U32(x) => ("<u4".into(), x.iter().flat_map(|x| x.to_le_bytes()).collect()),
             Elements::I64(x) => ("<i8".into(), x.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            Elements::U64(x) => ("<u8".into(), x.iter().flat_map(|x| x.to_le_bytes()).collect()),
             Elements::Text(texts) => {
                 // NumPy has no texts of no characters.
                 let longest = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);

@@ -2,9 +2,14 @@
 //!
 //! `spike_times` (s), `spike_units`, `unit_ids`; `NAME_time_s` and `NAME_UNIT` of every series; of the predictions `log_rates`
 //! `[n, T, N]` with `model_unit_ids`, and their headers as `bin_index`, `bin_end_ns`, `flags`, `epoch`, `sequence`, `ingest_ns`,
-//! `decode_start_ns`, `decode_end_ns`, `publish_ns`, `spikes_in`; of every output `output_TOPIC` `[n, rows, columns]` and
-//! `output_TOPIC_bin_index`, `output_TOPIC_flags`.
+//! `decode_start_ns`, `decode_end_ns`, `publish_ns`, `model_hash`, `predicted_bins`, `spikes_in`, `spikes_refused`, `spikes_late`,
+//! `spikes_unknown`; of every output `output_TOPIC` `[n, rows, columns]` and `output_TOPIC_bin_index`, `output_TOPIC_flags`,
+//! `output_TOPIC_rows`, `output_TOPIC_model_hash`. Rows from `predicted_bins` (of outputs, from `rows`) on are NaN: there were none.
+//!
+//! What is not in these arrays is counted: `entries_lost` while this was recorded, `left_out_messages`, `left_out_samples` and
+//! `left_out_spikes` that have no place, `damaged_bytes` and `damaged_chunks` that could not be read.
 
+use super::reader::Damage;
 use super::tables::{MessageTable, Tables};
 use crate::data::arrays::{ArrayWriter, Elements};
 use crate::pipeline::message::MessageHeader;
@@ -22,10 +27,16 @@ const LONG: [Field<i64>; 8] = [
     ("decode_end_ns", |header| header.decode_end_ns),
     ("publish_ns", |header| header.publish_ns),
 ];
-const SHORT: [Field<u32>; 2] = [
+const SHORT: [Field<u32>; 6] = [
     ("flags", |header| header.flags),
+    ("predicted_bins", |header| header.bins),
     ("spikes_in", |header| header.spikes_in),
+    ("spikes_refused", |header| header.spikes_refused),
+    ("spikes_late", |header| header.spikes_late),
+    ("spikes_unknown", |header| header.spikes_unknown),
 ];
+/// What an output has of its own.
+const OF_OUTPUT: [Field<u32>; 2] = [SHORT[0], ("rows", |header| header.bins)];
 
 fn seconds(times_ns: impl Iterator<Item = i64>) -> Vec<f64> {
     times_ns.map(|time| time as f64 * 1e-9).collect()
@@ -37,16 +48,22 @@ fn plain(name: &str) -> String {
     name.chars().map(keep).collect()
 }
 
-fn add_headers(file: &mut ArrayWriter, prefix: &str, table: &MessageTable, most: usize) -> std::io::Result<()> {
-    for (name, of) in LONG.iter().take(most) {
+fn add_headers(
+    file: &mut ArrayWriter,
+    prefix: &str,
+    table: &MessageTable,
+    (long, short): (&[Field<i64>], &[Field<u32>]),
+) -> std::io::Result<()> {
+    for (name, of) in long {
         let column = table.column(of);
         file.add(&format!("{prefix}{name}"), &[column.len()], Elements::I64(&column))?;
     }
-    for (name, of) in SHORT.iter().take(most) {
+    for (name, of) in short {
         let column = table.column(of);
         file.add(&format!("{prefix}{name}"), &[column.len()], Elements::U32(&column))?;
     }
-    Ok(())
+    let hashes = table.column(|header| header.model_hash);
+    file.add(&format!("{prefix}model_hash"), &[hashes.len()], Elements::U64(&hashes))
 }
 
 /// The archive's bytes.
@@ -79,11 +96,22 @@ pub fn npz(tables: &Tables) -> std::io::Result<Vec<u8>> {
     file.add("log_rates", &shape(predictions), Elements::F32(&predictions.array))?;
     let ids = &tables.header.unit_ids;
     file.add("model_unit_ids", &[ids.len()], Elements::Text(ids))?;
-    add_headers(&mut file, "", predictions, LONG.len())?;
+    add_headers(&mut file, "", predictions, (&LONG, &SHORT))?;
     for table in &tables.outputs {
         let name = format!("output_{}", plain(&table.output.topic));
         file.add(&name, &shape(table), Elements::F32(&table.array))?;
-        add_headers(&mut file, &format!("{name}_"), table, 1)?;
+        add_headers(&mut file, &format!("{name}_"), table, (&LONG[..1], &OF_OUTPUT))?;
+    }
+    let damaged = |of: fn(&Damage) -> u64| tables.damage.iter().map(of).sum();
+    for (name, count) in [
+        ("entries_lost", tables.lost),
+        ("left_out_messages", tables.left_out.messages),
+        ("left_out_samples", tables.left_out.samples),
+        ("left_out_spikes", tables.left_out.spikes),
+        ("damaged_bytes", damaged(|damage| damage.bytes)),
+        ("damaged_chunks", damaged(|damage| damage.chunks)),
+    ] {
+        file.add(name, &[], Elements::U64(&[count]))?;
     }
     file.finish()
 }

@@ -15,5 +15,5 @@ mod tests;
 pub mod writer;
 
 pub use header::RunHeader;
-pub use reader::{Ending, RecordError, RecordReader};
+pub use reader::{Damage, Ending, RecordError, RecordReader};
 pub use writer::{RecordOptions, Recorder, StartedRecorder};

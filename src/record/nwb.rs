@@ -1,5 +1,5 @@
 //! A recording as an NWB 2 file: spikes as `units`, samples below `processing/behavior`, predictions and outputs with their flags
-//! below `processing/neurohorizon`. Times are the device's, in seconds.
+//! and counts below `processing/neurohorizon`. Times are the device's, in seconds. What is missing stands in `general/notes`.
 //!
 //! NWB ties the index of a ragged column to the column by an object reference in the attribute `target`. The HDF5 library
 //! writes references as datasets only, so that attribute is not there: this program and plain HDF5 readers find the column by
@@ -8,6 +8,7 @@
 use hdf5_pure::{AttrValue, DatasetBuilder, FileBuilder, GroupBuilder};
 
 use super::tables::{MessageTable, SeriesTable, Tables};
+use crate::pipeline::message::MessageHeader;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -77,7 +78,8 @@ struct TimeSeries<'a> {
 
 enum Values<'a> {
     Floats(&'a [f32]),
-    Flags(&'a [u32]),
+    Counts(&'a [u32]),
+    Hashes(&'a [u64]),
 }
 
 fn add_series(module: &mut GroupBuilder, ids: &mut Ids, series: &TimeSeries<'_>, values: Values<'_>) {
@@ -90,7 +92,8 @@ fn add_series(module: &mut GroupBuilder, ids: &mut Ids, series: &TimeSeries<'_>,
     let data = group.create_dataset("data");
     match values {
         Values::Floats(values) => data.with_f32_data(values),
-        Values::Flags(values) => data.with_u32_data(values),
+        Values::Counts(values) => data.with_u32_data(values),
+        Values::Hashes(values) => data.with_u64_data(values),
     };
     data.with_shape(&series.shape);
     let unit = if series.unit.is_empty() { "unknown" } else { series.unit };
@@ -116,7 +119,53 @@ fn add_samples(module: &mut GroupBuilder, ids: &mut Ids, table: &SeriesTable) {
     add_series(module, ids, &series, Values::Floats(&table.values));
 }
 
-fn add_messages(module: &mut GroupBuilder, ids: &mut Ids, table: &MessageTable, description: &str) {
+/// A series beside the messages: what its name ends in, what it is, and the field of the header.
+type Column = (&'static str, &'static str, fn(&MessageHeader) -> u32);
+
+const FLAGS: Column = ("flags", "flags of these messages, bit by bit", |header| header.flags);
+const OF_OUTPUTS: [Column; 2] = [
+    FLAGS,
+    (
+        "rows",
+        "rows that each of these messages has; the others are NaN",
+        |header| header.bins,
+    ),
+];
+const OF_PREDICTIONS: [Column; 6] = [
+    FLAGS,
+    (
+        "predicted_bins",
+        "bins that each of these messages predicts; the others are NaN",
+        |header| header.bins,
+    ),
+    (
+        "spikes_in",
+        "spikes binned since the last of these messages",
+        |header| header.spikes_in,
+    ),
+    (
+        "spikes_refused",
+        "spikes refused since the last of these messages",
+        |header| header.spikes_refused,
+    ),
+    (
+        "spikes_late",
+        "late spikes since the last of these messages",
+        |header| header.spikes_late,
+    ),
+    (
+        "spikes_unknown",
+        "spikes of units unknown to the model since the last of these messages",
+        |header| header.spikes_unknown,
+    ),
+];
+
+fn add_messages(
+    module: &mut GroupBuilder,
+    ids: &mut Ids,
+    table: &MessageTable,
+    (description, columns): (&str, &[Column]),
+) {
     if table.headers.is_empty() {
         return;
     }
@@ -130,11 +179,16 @@ fn add_messages(module: &mut GroupBuilder, ids: &mut Ids, table: &MessageTable, 
         shape: vec![messages, table.output.rows as u64, table.output.cols as u64],
     };
     add_series(module, ids, &series, Values::Floats(&table.array));
-    series.name = format!("{name}_flags");
-    series.description = "flags of these messages, bit by bit";
     series.shape = vec![messages];
-    let flags = table.column(|header| header.flags);
-    add_series(module, ids, &series, Values::Flags(&flags));
+    for (column, description, of) in columns {
+        series.name = format!("{name}_{column}");
+        series.description = description;
+        add_series(module, ids, &series, Values::Counts(&table.column(of)));
+    }
+    series.name = format!("{name}_model_hash");
+    series.description = "hash of the model that each of these messages is of";
+    let hashes = table.column(|header| header.model_hash);
+    add_series(module, ids, &series, Values::Hashes(&hashes));
 }
 
 /// A group of its own below `parent`, filled by `fill`.
@@ -230,6 +284,11 @@ pub fn nwb(tables: &Tables) -> Result<Vec<u8>, String> {
     let sources_of_it = general.create_dataset("source_script");
     sources_of_it.with_vlen_strings(&[&header.config]).with_shape(&[]);
     sources_of_it.set_attr("file_name", text("the configuration of the run"));
+    let missing = tables.missing();
+    if !missing.is_empty() {
+        let notes = general.create_dataset("notes");
+        notes.with_vlen_strings(&[&missing.join("\n")]).with_shape(&[]);
+    }
     file.add_group(general.finish());
     let mut stimulus = file.create_group("stimulus");
     for name in ["presentation", "templates"] {
@@ -257,9 +316,9 @@ pub fn nwb(tables: &Tables) -> Result<Vec<u8>, String> {
         |group, ids| {
             let about =
                 "ln of the expected count [message, bin ahead, unit], timed by the end of the bin it was made at";
-            add_messages(group, ids, &tables.predictions, about);
+            add_messages(group, ids, &tables.predictions, (about, &OF_PREDICTIONS));
             for output in &tables.outputs {
-                add_messages(group, ids, output, "published beside the predictions");
+                add_messages(group, ids, output, ("published beside the predictions", &OF_OUTPUTS));
             }
         },
     );

@@ -1,4 +1,4 @@
-//! Reads a recording as far as it is whole, and says what became of the rest.
+//! Reads a recording as far as it is whole, or all of it that is, and says what became of the rest.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -14,6 +14,9 @@ use crate::pipeline::entry::Entry;
 
 /// How far behind a broken chunk another is looked for, bytes: one is written every few hundredths of a second.
 const LOOK_AHEAD: u64 = 16 << 20;
+
+/// Bytes in which a whole chunk is looked for at once.
+const WINDOW: u64 = 1 << 20;
 
 /// Why a recording cannot be read at all.
 #[derive(Debug, Error)]
@@ -63,6 +66,19 @@ pub enum Ending {
     },
 }
 
+/// A piece of a recording that could not be read, and was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// Where it begins, bytes.
+    pub at: u64,
+    /// Bytes that were left out.
+    pub bytes: u64,
+    /// Chunks that were in them, by the numbers of those around.
+    pub chunks: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
 /// A recording that is being read from its beginning.
 pub struct RecordReader {
     path: PathBuf,
@@ -72,7 +88,12 @@ pub struct RecordReader {
     number: u64,
     header: RunHeader,
     ending: Option<Ending>,
+    past_damage: bool,
+    damage: Vec<Damage>,
 }
+
+/// A chunk's kind and its entries.
+pub type Entries = (Kind, Vec<Entry>);
 
 enum Broken {
     System(std::io::Error),
@@ -126,7 +147,28 @@ impl RecordReader {
             number: 1,
             header,
             ending: None,
+            past_damage: false,
+            damage: Vec::new(),
         })
+    }
+
+    /// Goes on with the next whole chunk behind a damaged one, see [`RecordReader::damage`]. What is read then has gaps that no
+    /// entry tells of.
+    pub fn past_damage(self) -> Self {
+        Self {
+            past_damage: true,
+            ..self
+        }
+    }
+
+    /// What was left out so far.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What it says of its run.
@@ -143,23 +185,48 @@ impl RecordReader {
     ///
     /// # Errors
     /// Where the system refuses. A recording that is not whole is no error, see [`RecordReader::ending`].
-    pub fn next_entries(&mut self) -> Result<Option<(Kind, Vec<Entry>)>, RecordError> {
-        if self.ending.is_some() {
-            return Ok(None);
+    pub fn next_entries(&mut self) -> Result<Option<Entries>, RecordError> {
+        while self.ending.is_none() {
+            let (begin, number) = (self.at, self.number);
+            let problem = match self.read_next()? {
+                Ok(read) => return Ok(read),
+                Err(problem) => problem,
+            };
+            let next = if self.past_damage {
+                self.next_whole(begin).map_err(|source| self.failed(source))?
+            } else {
+                None
+            };
+            let Some((at, found)) = next else {
+                self.ending = Some(self.broken(begin, problem)?);
+                break;
+            };
+            self.damage.push(Damage {
+                at: begin,
+                bytes: at - begin,
+                chunks: found - number,
+                problem,
+            });
+            (self.at, self.number) = (at, found);
+            self.seek(at)?;
         }
-        let begin = self.at;
+        Ok(None)
+    }
+
+    /// The next chunk's entries, none at a whole file's end, or what is wrong with it.
+    fn read_next(&mut self) -> Result<Result<Option<Entries>, String>, RecordError> {
         let problem = match read_chunk(&mut self.file, &mut self.at, self.bytes, self.number) {
             Ok((kind @ (Kind::Ingested | Kind::Published), content)) => match Entry::parse_all(&content) {
                 Ok(entries) => {
                     self.number += 1;
-                    return Ok(Some((kind, entries)));
+                    return Ok(Ok(Some((kind, entries))));
                 }
                 Err(problem) => problem,
             },
             Ok((Kind::Summary, content)) => match serde_json::from_slice(&content) {
                 Ok(summary) if self.at == self.bytes => {
                     self.ending = Some(Ending::Whole { summary });
-                    return Ok(None);
+                    return Ok(Ok(None));
                 }
                 Ok(_) => "something follows the summary".into(),
                 Err(error) => format!("the summary is no JSON: {error}"),
@@ -168,8 +235,56 @@ impl RecordReader {
             Err(Broken::System(source)) => return Err(self.failed(source)),
             Err(Broken::NoChunk(problem)) => problem,
         };
-        self.ending = Some(self.broken(begin, problem)?);
+        Ok(Err(problem))
+    }
+
+    fn seek(&mut self, at: u64) -> Result<(), RecordError> {
+        let sought = self.file.seek(SeekFrom::Start(at));
+        sought.map(drop).map_err(|source| self.failed(source))
+    }
+
+    /// Where the next whole chunk begins behind a broken one at `begin`, and its number, which is none that was read already.
+    fn next_whole(&mut self, begin: u64) -> std::io::Result<Option<(u64, u64)>> {
+        let mut window = Vec::new();
+        let mut from = begin;
+        while from + CHUNK_HEAD as u64 <= self.bytes {
+            self.file.seek(SeekFrom::Start(from))?;
+            window.clear();
+            (&mut self.file).take(WINDOW).read_to_end(&mut window)?;
+            // A head may begin in one window and end in the next.
+            let heads = window.windows(CHUNK_HEAD).enumerate();
+            let candidates: Vec<u64> = heads
+                .filter(|(_, head)| head.starts_with(&CHUNK_MAGIC))
+                .map(|(start, _)| from + start as u64)
+                .collect();
+            for at in candidates {
+                // The broken chunk itself may be whole, but in the wrong place or of no sense.
+                let least = self.number + u64::from(at == begin);
+                if let Some(number) = self.whole_at(at)?.filter(|&number| number >= least) {
+                    return Ok(Some((at, number)));
+                }
+            }
+            match window.len().checked_sub(CHUNK_HEAD - 1) {
+                Some(searched @ 1..) => from += searched as u64,
+                // The file has become shorter meanwhile.
+                _ => break,
+            }
+        }
         Ok(None)
+    }
+
+    /// The number of the chunk that begins here, where one does and is whole.
+    fn whole_at(&mut self, at: u64) -> std::io::Result<Option<u64>> {
+        let mut head = [0; CHUNK_HEAD];
+        self.file.seek(SeekFrom::Start(at))?;
+        self.file.read_exact(&mut head)?;
+        let left = self.bytes - at - CHUNK_HEAD as u64;
+        let Some(chunk) = ChunkHead::read(&head).filter(|chunk| u64::from(chunk.length) <= left) else {
+            return Ok(None);
+        };
+        let mut content = vec![0; chunk.length as usize];
+        self.file.read_exact(&mut content)?;
+        Ok(chunk.fits(&head, &content).then_some(chunk.number))
     }
 
     fn failed(&self, source: std::io::Error) -> RecordError {

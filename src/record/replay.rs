@@ -242,6 +242,8 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
     /// What it came to.
     pub fn finish(mut self) -> Compared {
         self.flush();
+        // It was taken to be looked at, and the replay did not come to it.
+        self.report.recorded -= u64::from(self.ahead.is_some());
         self.report
     }
 

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::header::{OutputHeader, RunHeader, SeriesHeader};
-use super::reader::{Ending, RecordError, RecordReader};
-use crate::acquire::SpikeEvent;
+use super::reader::{Damage, Ending, RecordError, RecordReader};
 use crate::data::unit_id;
 use crate::pipeline::entry::{Entry, Message};
 use crate::pipeline::message::MessageHeader;
@@ -27,8 +26,19 @@ pub struct MessageTable {
     pub output: OutputHeader,
     /// The headers, `[n]`.
     pub headers: Vec<MessageHeader>,
-    /// `[n, rows, columns]`.
+    /// `[n, rows, columns]`; rows that a message does not have, its horizon being shortened, are NaN.
     pub array: Vec<f32>,
+}
+
+/// What the recording has, and the tables have no place for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Predictions and outputs with more rows or other columns than the run said, or of an output that it did not name.
+    pub messages: u64,
+    /// Samples of a series that the run did not name, or with another number of channels.
+    pub samples: u64,
+    /// Spikes of a source or a unit that the run did not name.
+    pub spikes: u64,
 }
 
 /// All of it.
@@ -48,6 +58,10 @@ pub struct Tables {
     pub outputs: Vec<MessageTable>,
     /// Entries that are missing.
     pub lost: u64,
+    /// Entries that are not missing and have no place.
+    pub left_out: LeftOut,
+    /// Pieces of the file that could not be read.
+    pub damage: Vec<Damage>,
     /// How the recording ends.
     pub ending: Ending,
 }
@@ -61,13 +75,17 @@ impl MessageTable {
         }
     }
 
-    /// Messages of another shape have no place in the table.
-    fn add(&mut self, message: Message) {
-        let shape = (message.header.bins as usize, message.header.units as usize);
-        if shape == (self.output.rows, self.output.cols) {
+    /// False where the message has more rows than the table, or other columns.
+    fn add(&mut self, message: Message) -> bool {
+        let (rows, columns) = (message.header.bins as usize, message.header.units as usize);
+        let fits = rows <= self.output.rows && columns == self.output.cols;
+        if fits {
             self.headers.push(message.header);
             self.array.extend(message.array);
+            self.array
+                .resize(self.headers.len() * self.output.rows * self.output.cols, f32::NAN);
         }
+        fits
     }
 
     /// A column of the headers.
@@ -77,12 +95,12 @@ impl MessageTable {
 }
 
 impl Tables {
-    /// Reads a recording as far as it is whole.
+    /// Reads all of a recording that is whole: pieces that are damaged are left out, and said.
     ///
     /// # Errors
     /// [`RecordError`].
     pub fn read(path: &Path) -> Result<Self, RecordError> {
-        let mut reader = RecordReader::open(path)?;
+        let mut reader = RecordReader::open(path)?.past_damage();
         let header = reader.header().clone();
         let mut first_units = Vec::new();
         let mut units = 0;
@@ -102,6 +120,8 @@ impl Tables {
             predictions,
             outputs: header.outputs.iter().cloned().map(MessageTable::new).collect(),
             lost: 0,
+            left_out: LeftOut::default(),
+            damage: Vec::new(),
             ending: Ending::CutOff { at: 0, left_over: 0 },
             header,
         };
@@ -109,6 +129,7 @@ impl Tables {
             entries.into_iter().for_each(|entry| tables.add(&first_units, entry));
         }
         tables.ending = reader.ending().cloned().unwrap_or(tables.ending);
+        tables.damage = reader.damage().to_vec();
         tables.spikes.sort_unstable();
         tables.series.retain(|series| !series.times_ns.is_empty());
         Ok(tables)
@@ -117,11 +138,13 @@ impl Tables {
     fn add(&mut self, first_units: &[(u32, u32)], entry: Entry) {
         match entry {
             Entry::Events { source, events } => {
-                if let Some(&(first, units)) = first_units.get(source as usize) {
-                    let known = |event: &&SpikeEvent| event.is_spike() && event.unit < units;
-                    let spikes = events.iter().filter(known);
-                    self.spikes
-                        .extend(spikes.map(|spike| (spike.time_ns, first + spike.unit)));
+                let (first, units) = first_units.get(source as usize).copied().unwrap_or_default();
+                for spike in events.iter().filter(|event| event.is_spike()) {
+                    if spike.unit < units {
+                        self.spikes.push((spike.time_ns, first + spike.unit));
+                    } else {
+                        self.left_out.spikes += 1;
+                    }
                 }
             }
             Entry::Sample {
@@ -134,17 +157,62 @@ impl Tables {
                 if let Some(table) = table.filter(|table| table.series.channels == values.len()) {
                     table.times_ns.push(time_ns);
                     table.values.extend(values);
+                } else {
+                    self.left_out.samples += 1;
                 }
             }
-            Entry::Prediction(message) => self.predictions.add(message),
+            Entry::Prediction(message) => self.left_out.messages += u64::from(!self.predictions.add(message)),
             Entry::Output { output, message } => {
-                if let Some(table) = self.outputs.get_mut(output as usize) {
-                    table.add(message);
-                }
+                let table = self.outputs.get_mut(output as usize);
+                let placed = table.is_some_and(|table| table.add(message));
+                self.left_out.messages += u64::from(!placed);
             }
             Entry::Lost { entries } => self.lost += entries,
             Entry::Closed { .. } | Entry::Joins { .. } | Entry::Predicts { .. } => {}
         }
+    }
+
+    /// What is not in the tables though it was in the run, a sentence for each kind of it.
+    pub fn missing(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if self.lost > 0 {
+            sentences.push(format!("{} entries were lost while this was recorded", self.lost));
+        }
+        let LeftOut {
+            messages,
+            samples,
+            spikes,
+        } = self.left_out;
+        for (count, what) in [
+            (messages, "predictions or outputs have a shape"),
+            (samples, "samples have a series or number of channels"),
+            (spikes, "spikes have a unit"),
+        ] {
+            if count > 0 {
+                sentences.push(format!("{count} {what} that the run did not name: they are left out"));
+            }
+        }
+        for damage in &self.damage {
+            let Damage {
+                at,
+                bytes,
+                chunks,
+                problem,
+            } = damage;
+            sentences.push(format!(
+                "the recording is DAMAGED at byte {at} ({problem}): {bytes} bytes, {chunks} chunks, are left out"
+            ));
+        }
+        match &self.ending {
+            Ending::Whole { .. } => {}
+            Ending::CutOff { left_over, .. } => sentences.push(format!(
+                "the recording is cut off: the last {left_over} bytes are of no use"
+            )),
+            Ending::Damaged { at, left_over, problem } => sentences.push(format!(
+                "the recording is DAMAGED at byte {at} ({problem}): the last {left_over} bytes are left out"
+            )),
+        }
+        sentences
     }
 
     /// A number for each unit: the one in its id where every id is one of a recording's, otherwise its place.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::format::{begin, file_head, seal, Kind};
 use super::header::{BinsHeader, RunHeader, SeriesHeader, SourceHeader};
-use super::tables::Tables;
+use super::tables::{LeftOut, Tables};
 use super::{Ending, RecordReader};
 use crate::acquire::SpikeEvent;
 use crate::pipeline::entry::{self, Entry};
@@ -121,6 +121,169 @@ fn a_whole_file_is_read_whole() {
         assert_eq!(tables.series[0].times_ns, [5]);
         assert_eq!(tables.predictions.array, [0.5, -0.5]);
         assert_eq!(tables.unit_numbers(), [1, 7]);
+    });
+}
+
+fn prediction(bin: i64, array: &[f32], units: usize, change: impl Fn(&mut MessageHeader)) -> Vec<u8> {
+    // A hash that no signed number has.
+    let mut header = MessageHeader::new(0xC << 60, array.len() / units, units);
+    header.bin_index = bin;
+    change(&mut header);
+    let mut out = Vec::new();
+    entry::put_prediction(&mut out, bytemuck::bytes_of(&header), bytemuck::cast_slice(array));
+    out
+}
+
+/// Whole, shortened, and of shapes that the run did not name.
+fn of_many_shapes() -> Vec<u8> {
+    let published = [
+        prediction(0, &[0.5, -0.5], 1, |header| {
+            (header.spikes_in, header.spikes_refused) = (4, 5);
+            (header.spikes_late, header.spikes_unknown) = (6, 7);
+        }),
+        prediction(1, &[1.5], 1, |header| {
+            header.flags = crate::pipeline::message::flags::SHORTENED
+        }),
+        prediction(2, &[2.5, 3.5, 4.5], 1, |_| {}),
+        prediction(3, &[2.5, 3.5], 2, |_| {}),
+        prediction(4, &[5.5, 6.5], 1, |_| {}),
+    ];
+    let mut odd = Vec::new();
+    entry::put_sample(&mut odd, (0, 3), 5, true, &[1.0]);
+    let mut events = Vec::new();
+    entry::put_events(&mut events, 0, &[SpikeEvent::spike(3, 9), SpikeEvent::clock(20)]);
+    let chunks = [
+        (Kind::Header, serde_json::to_vec(&header()).unwrap()),
+        (Kind::Ingested, [odd, events].concat()),
+        (Kind::Published, published.concat()),
+        (Kind::Summary, b"{}".to_vec()),
+    ];
+    file(&chunks).0
+}
+
+#[test]
+fn a_shortened_prediction_is_exported_with_nan_where_it_has_none() {
+    with_path(|path| {
+        std::fs::write(path, of_many_shapes()).unwrap();
+        let tables = Tables::read(path).unwrap();
+        let table = &tables.predictions;
+        assert_eq!(table.column(|header| header.bin_index), [0, 1, 4]);
+        assert_eq!(table.column(|header| header.bins), [2, 1, 2]);
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&table.array), bits(&[0.5, -0.5, 1.5, f32::NAN, 5.5, 6.5]));
+        let left_out = LeftOut {
+            messages: 2,
+            samples: 1,
+            spikes: 1,
+        };
+        assert_eq!(tables.left_out, left_out);
+        let missing = tables.missing();
+        assert_eq!(missing.len(), 3, "{missing:?}");
+        assert!(missing[0].starts_with("2 predictions or outputs"), "{missing:?}");
+    });
+}
+
+#[test]
+fn what_the_headers_count_is_in_both_files() {
+    with_path(|path| {
+        std::fs::write(path, of_many_shapes()).unwrap();
+        let tables = Tables::read(path).unwrap();
+        let archive = path.with_extension("npz");
+        std::fs::write(&archive, super::export::npz(&tables).unwrap()).unwrap();
+        let mut arrays = crate::data::arrays::ArrayFile::open(&archive).unwrap();
+        let nwb = hdf5_pure::File::from_bytes(super::nwb::nwb(&tables).unwrap()).unwrap();
+        for (name, expected) in [
+            ("predicted_bins", [2, 1, 2]),
+            ("flags", [0, 1 << 19, 0]),
+            ("spikes_in", [4, 0, 0]),
+            ("spikes_refused", [5, 0, 0]),
+            ("spikes_late", [6, 0, 0]),
+            ("spikes_unknown", [7, 0, 0]),
+        ] {
+            let (_, column) = arrays.take_f32(name, 1).unwrap();
+            assert_eq!(column, expected.map(|count| count as f32), "{name}");
+            let dataset = nwb
+                .dataset(&format!("processing/neurohorizon/prediction_{name}/data"))
+                .unwrap();
+            assert_eq!(dataset.read_u32().unwrap(), expected, "{name}");
+        }
+        let (_, hashes) = arrays.take_f32("model_hash", 1).unwrap();
+        assert_eq!(hashes, [(0xC_u64 << 60) as f32; 3]);
+        let dataset = nwb
+            .dataset("processing/neurohorizon/prediction_model_hash/data")
+            .unwrap();
+        assert_eq!(dataset.read_u64().unwrap(), [0xC << 60; 3]);
+        for (name, expected) in [
+            ("left_out_messages", 2),
+            ("left_out_samples", 1),
+            ("left_out_spikes", 1),
+            ("entries_lost", 0),
+            ("damaged_chunks", 0),
+        ] {
+            assert_eq!(arrays.take_whole_number(name).unwrap(), expected, "{name}");
+        }
+        assert!(nwb.dataset("general/notes").is_ok());
+    });
+}
+
+#[test]
+fn an_export_goes_on_behind_every_damaged_byte() {
+    with_path(|path| {
+        let (bytes, ends) = small();
+        for at in ends[0]..ends[3] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            std::fs::write(path, damaged).unwrap();
+            let tables = Tables::read(path).unwrap();
+            let hit = ends.iter().filter(|&&end| end <= at).count();
+            let [damage] = &tables.damage[..] else {
+                panic!("{at}: {:?}", tables.damage)
+            };
+            let (begin, end) = (ends[hit - 1] as u64, ends[hit] as u64);
+            assert_eq!(
+                (damage.at, damage.bytes, damage.chunks),
+                (begin, end - begin, 1),
+                "{at}"
+            );
+            // Everything that lies in other chunks.
+            assert_eq!(tables.spikes.len(), usize::from(hit != 1), "{at}");
+            assert_eq!(tables.series.len(), usize::from(hit != 1), "{at}");
+            assert_eq!(tables.predictions.headers.len(), usize::from(hit != 3), "{at}");
+            assert!(matches!(tables.ending, Ending::Whole { .. }), "{at}");
+            assert_eq!(tables.missing().len(), 1, "{at}");
+        }
+    });
+}
+
+#[test]
+fn chunks_that_are_missing_doubled_or_far_behind_damage_are_told_apart() {
+    with_path(|path| {
+        let (bytes, ends) = small();
+        let damage = |bytes: &[u8]| {
+            std::fs::write(path, bytes).unwrap();
+            let tables = Tables::read(path).unwrap();
+            assert_eq!((tables.spikes.len(), tables.predictions.headers.len()), (1, 1));
+            assert!(matches!(tables.ending, Ending::Whole { .. }), "{:?}", tables.ending);
+            let pieces = tables.damage.iter().map(|damage| (damage.bytes, damage.chunks));
+            pieces.collect::<Vec<_>>()
+        };
+        let without = [&bytes[..ends[1]], &bytes[ends[2]..]].concat();
+        assert_eq!(damage(&without), [(0, 1)]);
+        let doubled = [&bytes[..ends[2]], &bytes[ends[1]..]].concat();
+        assert_eq!(damage(&doubled), [((ends[2] - ends[1]) as u64, 0)]);
+        // Farther than is read at once, and across the border of two reads.
+        for length in [5, (1 << 20) - 3, (1 << 20) + 1, (17 << 20) + 11] {
+            let foreign = [&bytes[..ends[2]], &vec![b'N'; length][..], &bytes[ends[2]..]].concat();
+            assert_eq!(damage(&foreign), [(length as u64, 0)]);
+        }
+        // Damaged chunks side by side are one piece.
+        let mut twice = bytes.clone();
+        twice[ends[1] + 30] ^= 1;
+        twice[ends[3] - 1] ^= 1;
+        std::fs::write(path, twice).unwrap();
+        let tables = Tables::read(path).unwrap();
+        assert_eq!(tables.damage.len(), 1);
+        assert_eq!((tables.damage[0].chunks, tables.spikes.len()), (2, 1));
     });
 }
 
