@@ -87,6 +87,9 @@ struct Envelope {
     delimited: bool,
 }
 
+/// Who asked, and for what; or what is wrong with that.
+type Asked = (Envelope, Result<Request, String>);
+
 /// An answer that comes later, and to whom.
 type Late = (Envelope, Value);
 
@@ -259,7 +262,7 @@ impl Server {
     }
 
     /// The next request, or what is wrong with it; none where none has come.
-    fn receive(&self) -> Result<Option<(Envelope, Result<Request, String>)>, zmq::Error> {
+    fn receive(&self) -> Result<Option<Asked>, zmq::Error> {
         let mut parts = match self.socket.recv_multipart(zmq::DONTWAIT) {
             Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(None),
             parts => parts?.into_iter(),
