@@ -29,18 +29,6 @@ pub struct Deadline {
     pub budget_ns: Option<i64>,
 }
 
-/// What fills a prediction: the rungs of the ladder, best first. How much of the horizon [`Rung::Decoded`] comes to is decided
-/// while it is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// The model's output for this bin.
-    Decoded,
-    /// The last output of the model.
-    Held,
-    /// The mean rates.
-    Neutral,
-}
-
 impl Deadline {
     /// Whether a bin that closed at `close_ns` is published too late at `publish_ns`.
     pub fn is_missed(&self, close_ns: i64, publish_ns: i64) -> bool {
@@ -54,24 +42,21 @@ impl Deadline {
         (now_ns < close_ns + budget).then_some(done_by)
     }
 
-    /// The rung for a bin that closed at `close_ns`. When the next bin has closed too (`behind`), decoding is late by a whole bin:
-    /// this one is not decoded, so that the newest can be in time. Neither is one that would not be done in time.
-    pub fn rung(&self, costs: &mut Costs, (close_ns, now_ns): (i64, i64), behind: bool, have_last: bool) -> Rung {
-        let too_slow = self
-            .done_by_ns(close_ns, now_ns)
-            .is_some_and(|done_by| now_ns as f64 + costs.fixed_ns + costs.bin_ns + costs.outputs_ns > done_by as f64);
-        let held = match too_slow {
-            true => !costs.is_trial_due(),
-            false => {
-                costs.is_quick_enough();
-                false
-            }
-        };
-        match (self.budget_ns.is_some() && behind || held, have_last) {
-            (false, _) => Rung::Decoded,
-            (true, true) => Rung::Held,
-            (true, false) => Rung::Neutral,
+    /// Whether a bin that closed at `close_ns` is decoded, or the last prediction held. When the next bin has closed too (`behind`),
+    /// decoding is late by a whole bin: this one is not decoded, so that the newest can be in time. Neither is one that would not be
+    /// done in time, but for a trial. How much of the horizon is predicted is decided while it is decoded.
+    pub fn is_decoded(&self, costs: &mut Costs, (close_ns, now_ns): (i64, i64), behind: bool) -> bool {
+        if self.budget_ns.is_some() && behind {
+            return false;
         }
+        let Some(done_by) = self.done_by_ns(close_ns, now_ns) else {
+            return true;
+        };
+        if now_ns as f64 + costs.fixed_ns + costs.bin_ns + costs.outputs_ns > done_by as f64 {
+            return costs.is_trial_due();
+        }
+        costs.is_quick_enough();
+        true
     }
 
     /// How many of `all` bins there is time for at `now_ns`; at least one in a trial.
@@ -172,15 +157,24 @@ mod tests {
     }
 
     #[test]
-    fn who_is_behind_holds_and_who_has_nothing_to_hold_is_neutral() {
+    fn who_is_behind_decodes_nothing_and_tries_nothing() {
         let mut none = Costs::default();
-        let mut rung = |behind, have_last| DEADLINE.rung(&mut none, (0, 0), behind, have_last);
-        assert_eq!(rung(false, false), Rung::Decoded);
-        assert_eq!(rung(true, true), Rung::Held);
-        assert_eq!(rung(true, false), Rung::Neutral);
+        assert!(DEADLINE.is_decoded(&mut none, (0, 0), false));
+        assert!(!DEADLINE.is_decoded(&mut none, (0, 0), true));
         let timeless = Deadline { budget_ns: None };
-        assert_eq!(timeless.rung(&mut none, (0, 0), true, true), Rung::Decoded);
+        assert!(timeless.is_decoded(&mut none, (0, 0), true));
         assert_eq!(timeless.bins_in_time(&costs(5, 5), (0, i64::MAX / 2), 12), 12);
+        // No trial is due before four bins were held for their cost, and none is spent on bins that are not decoded.
+        let mut slow = costs(30, 1);
+        let before = slow;
+        (0..100).for_each(|_| assert!(!DEADLINE.is_decoded(&mut slow, (0, 0), true)));
+        assert_eq!(slow, before);
+        // Of a deadline that has passed nothing is learned about what is quick.
+        let decoded = [(); 5].map(|()| DEADLINE.is_decoded(&mut slow, (0, 0), false));
+        assert_eq!(decoded, [false, false, false, false, true]);
+        let tried = slow;
+        assert!(DEADLINE.is_decoded(&mut slow, (0, 25 * MS), false));
+        assert_eq!(slow, tried);
     }
 
     #[test]
@@ -199,14 +193,14 @@ mod tests {
     #[test]
     fn a_bin_that_would_be_late_is_held_and_one_that_is_late_is_decoded() {
         let mut slow = costs(15, 1);
-        assert_eq!(DEADLINE.rung(&mut slow, (0, 2 * MS), false, true), Rung::Decoded);
-        assert_eq!(DEADLINE.rung(&mut slow, (0, 5 * MS), false, true), Rung::Held);
-        assert_eq!(DEADLINE.rung(&mut slow, (0, 19_600_000), false, true), Rung::Held);
-        assert_eq!(DEADLINE.rung(&mut slow, (0, 25 * MS), false, true), Rung::Decoded);
+        assert!(DEADLINE.is_decoded(&mut slow, (0, 2 * MS), false));
+        assert!(!DEADLINE.is_decoded(&mut slow, (0, 5 * MS), false));
+        assert!(!DEADLINE.is_decoded(&mut slow, (0, 19_600_000), false));
+        assert!(DEADLINE.is_decoded(&mut slow, (0, 25 * MS), false));
         // What reads the outputs counts.
         let mut reading = costs(15, 1);
         (0..200).for_each(|_| reading.learn_outputs(3 * MS));
-        assert_eq!(DEADLINE.rung(&mut reading, (0, 2 * MS), false, true), Rung::Held);
+        assert!(!DEADLINE.is_decoded(&mut reading, (0, 2 * MS), false));
         assert_eq!(DEADLINE.bins_in_time(&reading, (0, 10 * MS), 12), 6);
     }
 
@@ -216,7 +210,7 @@ mod tests {
         let mut bins = 0;
         let mut until_trial = |costs: &mut Costs| loop {
             bins += 1;
-            if DEADLINE.rung(costs, (0, 0), false, true) == Rung::Decoded {
+            if DEADLINE.is_decoded(costs, (0, 0), false) {
                 return bins;
             }
         };
@@ -231,7 +225,7 @@ mod tests {
         until_trial(&mut costs);
         costs.learn(2 * MS, 1, MS);
         costs.learn_outputs(0);
-        assert_eq!(DEADLINE.rung(&mut costs, (0, 0), false, true), Rung::Decoded);
+        assert!(DEADLINE.is_decoded(&mut costs, (0, 0), false));
         assert_eq!(DEADLINE.bins_in_time(&costs, (0, 2 * MS), 12), 12);
     }
 
@@ -241,7 +235,7 @@ mod tests {
         costs.learn(200 * MS, 10, 10 * MS);
         costs.learn_outputs(0);
         let held = (0..100)
-            .take_while(|_| DEADLINE.rung(&mut costs, (0, 0), false, true) == Rung::Held)
+            .take_while(|_| !DEADLINE.is_decoded(&mut costs, (0, 0), false))
             .count();
         assert!((1..10).contains(&held), "held {held} bins");
         // A cost that is there in one bin of ten is what is expected.
@@ -249,6 +243,6 @@ mod tests {
             costs.learn(if bin % 10 == 0 { 16 * MS } else { 2 * MS }, 10, 10 * MS);
             costs.learn_outputs(0);
         }
-        assert_eq!(DEADLINE.rung(&mut costs, (0, 9 * MS), false, true), Rung::Held);
+        assert!(!DEADLINE.is_decoded(&mut costs, (0, 9 * MS), false));
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::bin::{BinAssembler, ClosedBin, IngestTotals};
 use super::clock::{monotonic_ns, use_precise_timers, wait_for};
-use super::deadline::{Costs, Deadline, Rung};
+use super::deadline::{Costs, Deadline};
 use super::exchange::ModelPort;
 use super::hand_over::hand_over;
 use super::live::Live;
@@ -92,7 +92,7 @@ pub(crate) struct Decoder {
     neutral: Box<[f32]>,
     /// T × N: the last prediction.
     last: Box<[f32]>,
-    have_last: Option<Kept>,
+    kept: Option<Kept>,
     outputs: HeldOutputs,
     times_s: Box<[f64]>,
     reported: Reported,
@@ -126,7 +126,7 @@ impl Decoder {
             costs: Costs::default(),
             slots,
             live,
-            have_last: None,
+            kept: None,
             outputs: HeldOutputs::new(outputs),
             reported: Reported::default(),
             counts: DecodeCounts::default(),
@@ -182,7 +182,7 @@ impl Decoder {
         if self.models.bin_closed(&mut self.predictor, &spikes) {
             self.costs = Costs::default();
             // What the former made is not held in the new one's name.
-            self.have_last = None;
+            self.kept = None;
             self.outputs.forget();
             self.bins.record_predicts(self.predictor.model_hash());
         }
@@ -232,16 +232,14 @@ impl Decoder {
             close_ns: bin.close_host_ns,
         });
         let times = (bin.close_host_ns, decode_start_ns);
-        let rung = self
-            .deadline
-            .rung(&mut self.costs, times, behind, self.have_last.is_some());
-        let mut bits = match rung {
-            Rung::Decoded => self.decode(bin, &mut slot),
-            Rung::Held | Rung::Neutral => self.hold(&mut slot),
+        let decoded = self.deadline.is_decoded(&mut self.costs, times, behind);
+        let mut bits = match decoded {
+            true => self.decode(bin, &mut slot),
+            false => self.hold(&mut slot),
         };
         let filled_from_ns = monotonic_ns();
         self.outputs.fill(self.predictor.as_mut(), bits, &mut slot.outputs);
-        if rung == Rung::Decoded {
+        if decoded {
             self.costs.learn_outputs(monotonic_ns() - filled_from_ns);
         }
         let count = match bits {
@@ -337,12 +335,12 @@ impl Decoder {
     fn keep(&mut self, slot: &PredictionSlot, flags: u32) {
         self.last.copy_from_slice(&slot.log_rates);
         let bins = slot.header.bins;
-        self.have_last = Some(Kept { bins, flags });
+        self.kept = Some(Kept { bins, flags });
     }
 
     /// Fills a slot with the last prediction, or with the mean rates where there is none. Returns the flags.
     fn hold(&mut self, slot: &mut PredictionSlot) -> u32 {
-        let Some(kept) = self.have_last else {
+        let Some(kept) = self.kept else {
             slot.log_rates.copy_from_slice(&self.neutral);
             return flags::NEUTRAL | flags::SKIPPED;
         };
