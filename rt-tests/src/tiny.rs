@@ -80,6 +80,7 @@ pub fn identity(scheme: IdentityScheme) -> IdentityConfig {
         hidden: 5,
         population: scheme == IdentityScheme::Binned,
         components: 0,
+        refine: false,
     }
 }
 

@@ -44,6 +44,7 @@ fn config(scheme: IdentityScheme, population: bool, decoder: Decoder) -> ModelCo
             hidden: 12,
             population,
             components: 0,
+            refine: false,
         }),
         ..ModelConfig::default()
     }

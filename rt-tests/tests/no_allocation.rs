@@ -370,6 +370,7 @@ fn identities_are_taken_in_without_allocating() {
             hidden: 16,
             population: true,
             components: 0,
+            refine: false,
         }),
         history: with_recent_history().config.history,
         decoder: Decoder::PredictionMemory,

@@ -301,6 +301,7 @@ fn sizes_of_a_recipe() -> ModelConfig {
             hidden: 64,
             population: true,
             components: 0,
+            refine: false,
         }),
         ..ModelConfig::default()
     }
@@ -395,6 +396,7 @@ fn small() -> Checkpoint {
             hidden: 8,
             population: false,
             components: 0,
+            refine: false,
         }),
         ..ModelConfig::default()
     };

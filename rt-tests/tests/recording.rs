@@ -425,6 +425,7 @@ fn with_identities(path: &Path) {
             hidden: 16,
             population: true,
             components: 0,
+            refine: false,
         }),
         ..ModelConfig::default()
     };

@@ -31,6 +31,7 @@ fn checkpoint(folder: &Path) -> String {
             hidden: 12,
             population: false,
             components: 0,
+            refine: false,
         }),
         ..ModelConfig::default()
     };

@@ -78,6 +78,8 @@ pub struct IdentityConfig {
     pub population: bool,
     /// Components of the population that a unit's loadings are computed of; 0 for none.
     pub components: usize,
+    /// Whether units' weights of recent history are then fitted to the reference ([`super::identity`]).
+    pub refine: bool,
 }
 
 /// Sizes of the network. Times in seconds. Names are those of the reference's constructor but for the memory's.
@@ -314,6 +316,11 @@ impl ModelConfig {
         }
         if let Some(identity) = &self.identity {
             identity.validate()?;
+            if identity.refine && self.history.is_none() {
+                return Err(ConfigError(
+                    "`identity.refine` goes with `recent_history` only: its weights are what is refined".into(),
+                ));
+            }
         }
         if self.enc_depth > 1024 {
             return refuse(format!("`enc_depth` is {}, expected at most 1024", self.enc_depth));
@@ -502,6 +509,7 @@ impl IdentityConfig {
             hidden: reader.size("hidden", 0)?,
             population: reader.flag("population", false)?,
             components: reader.size("components", 0)?,
+            refine: reader.flag("refine", false)?,
         })
     }
 
@@ -514,6 +522,7 @@ impl IdentityConfig {
             "hidden": self.hidden,
             "population": self.population,
             "components": self.components,
+            "refine": self.refine,
         })
     }
 

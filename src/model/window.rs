@@ -1,6 +1,7 @@
 //! The window that a prediction looks at and the bins that it predicts, on the device clock.
 
 use super::config::ModelConfig;
+use crate::data::Interval;
 
 /// Spikes of the units that a network knows, by device time.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,15 @@ impl WindowShape {
                 bin_ns * bins as i64
             },
         }
+    }
+
+    /// Horizons that lie within a stretch, one beginning at each bin from its start on.
+    pub fn horizons(&self, stretch: &Interval) -> usize {
+        let room = stretch.end_ns - stretch.start_ns - self.horizon_ns;
+        if room < 0 {
+            return 0;
+        }
+        (room / self.bin_ns + 1) as usize
     }
 
     /// Counts the spikes of a horizon that begins at `start_ns` into `counts` `[T, N]`.

@@ -81,6 +81,7 @@ fn identity_config(section: &IdentitySection) -> Result<IdentityConfig, String> 
         hidden: section.hidden,
         population: section.population && scheme == IdentityScheme::Binned,
         components: section.components,
+        refine: section.refine,
     })
 }
 

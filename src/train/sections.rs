@@ -266,6 +266,9 @@ pub struct IdentitySection {
     pub population: bool,
     /// Components of the population on which units' loadings are computed; 0 for none.
     pub components: usize,
+    /// Whether units' weights of recent history are fitted to a reference once they are computed from it, in closed form; not while
+    /// it learns and is validated.
+    pub refine: bool,
     /// Shortest reference while learning, s.
     pub shortest_s: f64,
     /// Longest reference while learning, s.
@@ -283,6 +286,7 @@ impl Default for IdentitySection {
             hidden: 64,
             population: true,
             components: 0,
+            refine: false,
             shortest_s: 10.0,
             longest_s: 60.0,
             validation_s: 30.0,

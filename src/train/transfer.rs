@@ -28,6 +28,10 @@ use crate::model::{build, BuildError, BuildOptions, UnitMatch};
 
 /// Names of the rows.
 pub const IDENTITIES: &str = "identities, no gradient";
+/// The same of one pass alone, where the checkpoint refines what it gives.
+pub const NOT_REFINED: &str = "identities, not refined";
+/// The same refined, where the checkpoint does not.
+pub const REFINED: &str = "identities, refined";
 /// Each unit's mean rate in the seconds.
 pub const MEAN_RATE: &str = "mean rate";
 /// An exponential average of the recent past.
@@ -327,10 +331,18 @@ impl<'a> Session<'a> {
         doing: &mut dyn FnMut(Doing),
     ) -> Result<(), TransferError> {
         doing(Doing::Begins(format!("{seconds} s: {IDENTITIES}"), 0));
-        let known = known_by(self.checkpoint, &self.first(seconds)?)?;
-        let predictions = self.predicted(&known, None, comparison)?;
-        comparison.add(IDENTITIES, &predictions, String::new());
-        Ok(())
+        let part = self.first(seconds)?;
+        let mut add = |name, checkpoint: &Checkpoint| {
+            let known = known_by(checkpoint, &part)?;
+            let predictions = self.predicted(&known, None, comparison)?;
+            comparison.add(name, &predictions, String::new());
+            Ok::<_, TransferError>(())
+        };
+        add(IDENTITIES, self.checkpoint)?;
+        match other_way(self.checkpoint) {
+            Some((name, checkpoint)) => add(name, &checkpoint),
+            None => Ok(()),
+        }
     }
 
     fn simple_models(
@@ -487,6 +499,16 @@ impl<'a> Session<'a> {
         let channels: Vec<usize> = (0..self.recording.n_units()).collect();
         (series.channels == channels.len()).then(|| truth::predictions(series, &channels, comparison.observed()))
     }
+}
+
+/// The checkpoint with its identities refined where they are not, or not where they are, and how that is called; `None` where there is
+/// nothing to refine.
+fn other_way(checkpoint: &Checkpoint) -> Option<(&'static str, Checkpoint)> {
+    let mut other = checkpoint.clone();
+    let identity = other.config.identity.as_mut()?;
+    identity.refine = !identity.refine;
+    let name = if identity.refine { REFINED } else { NOT_REFINED };
+    other.config.history.is_some().then_some((name, other))
 }
 
 /// ln of each unit's mean, within the limit of log rates, `[N]`.

@@ -7,6 +7,7 @@ use kernels::{Backend, BackendError, Matrix};
 use super::super::checkpoint::Checkpoint;
 use super::super::weights::identity_encoder;
 use super::super::window::Spikes;
+use super::refine::Refiner;
 use super::{IdentityEncoder, Reference, UnitTables};
 use crate::data::{Interval, Recording};
 
@@ -54,6 +55,9 @@ pub enum IdentityError {
         /// Seconds.
         window_s: f64,
     },
+    /// The network that identities are refined with.
+    #[error("identities cannot be refined: {0}")]
+    Refined(String),
     /// A device that failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -113,9 +117,9 @@ pub const TABLES: [&str; 4] = [
 pub struct Identities {
     /// `[N, D]`.
     embeddings: Vec<f32>,
-    history: Option<HistoryRows>,
+    pub(super) history: Option<HistoryRows>,
     /// ln of each unit's mean count in a bin of the model, `[N]`.
-    log_rates: Vec<f32>,
+    pub(super) log_rates: Vec<f32>,
 }
 
 /// Units' part in the path of recent history.
@@ -130,7 +134,7 @@ pub struct HistoryRows {
 }
 
 impl Identities {
-    /// In one forward pass over the reference, on the calling thread.
+    /// In one forward pass over the reference, on the calling thread, and refined where the checkpoint asks for it.
     ///
     /// # Errors
     /// A checkpoint without an encoder.
@@ -188,6 +192,7 @@ impl Identities {
 pub struct IdentityComputer {
     backend: CpuBackend,
     encoder: IdentityEncoder<CpuBackend>,
+    refiner: Option<Refiner>,
 }
 
 impl IdentityComputer {
@@ -201,10 +206,15 @@ impl IdentityComputer {
             ..CpuOptions::default()
         });
         let encoder = identity_encoder(&mut backend, checkpoint).ok_or(IdentityError::NoEncoder)?;
-        Ok(IdentityComputer { backend, encoder })
+        let refiner = Refiner::new(checkpoint);
+        Ok(IdentityComputer {
+            backend,
+            encoder,
+            refiner,
+        })
     }
 
-    /// One forward pass.
+    /// One forward pass, and what refines it.
     ///
     /// # Errors
     /// A device that failed.
@@ -221,11 +231,15 @@ impl IdentityComputer {
                 write: rows(&tables.write)?,
             })
         });
-        Ok(Identities {
+        let mut identities = Identities {
             history: history.transpose()?,
             embeddings: rows(&units)?,
             log_rates: reference.log_rates().to_vec(),
-        })
+        };
+        if let Some(refiner) = &mut self.refiner {
+            refiner.refine(reference, &mut identities)?;
+        }
+        Ok(identities)
     }
 }
 

@@ -11,10 +11,15 @@
 //! others there are, unless the counts of the population stand beside its own, or its loadings on the population's components
 //! ([`loadings`]) do: `E = MLP₂(… + A l) + B l`. A unit's own activity cannot tell which way it is tuned where every way is as
 //! frequent; with whom it fires together can, in a frame that all units of the session share.
+//!
+//! Where a checkpoint asks for it (`refine`), units' weights of recent history are then moved to where the reference's own counts
+//! put them, in closed form ([`refine`], [`deviations`]).
 
+mod deviations;
 mod identify;
 mod loadings;
 mod reference;
+mod refine;
 
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Mask, Matrix, Rotary, View, ViewMut};
 

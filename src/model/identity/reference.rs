@@ -20,6 +20,32 @@ pub struct Reference {
     log_rates: Vec<f32>,
     /// See [`loadings`], `[N, C]`.
     loadings: Vec<f32>,
+    kept: Kept,
+}
+
+/// A reference's activity bin by bin, for identities that are refined; empty for others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Kept {
+    /// Spikes within the stretches, ascending.
+    pub(super) times_ns: Vec<i64>,
+    pub(super) units: Vec<u32>,
+    /// When the units were observed, ascending.
+    pub(super) stretches: Vec<Interval>,
+}
+
+impl Kept {
+    fn new(spikes: Spikes<'_>, stretches: &[Interval]) -> Self {
+        let mut kept = Kept {
+            stretches: stretches.to_vec(),
+            ..Kept::default()
+        };
+        for stretch in stretches {
+            let within = spikes.between(stretch.start_ns, stretch.end_ns);
+            kept.times_ns.extend_from_slice(within.times_ns);
+            kept.units.extend_from_slice(within.units);
+        }
+        kept
+    }
 }
 
 /// The expected count of a bin that a mean is never below, whatever its prior: e⁻¹⁰, where log rates are clamped.
@@ -80,6 +106,7 @@ impl Reference {
             log_rates: times_s.iter().map(|times| mean(times).ln() as f32).collect(),
             loadings: loadings(&own, units, config.components),
             times_s,
+            kept: Kept::default(),
         }
     }
 
@@ -95,7 +122,13 @@ impl Reference {
             .iter()
             .flat_map(|stretch| window_starts(config, stretch.start_ns, stretch.end_ns));
         let windows: Vec<_> = starts.map(|start_ns| (spikes, start_ns)).collect();
-        (!windows.is_empty()).then(|| Reference::new(config, bin_ns, units, &windows))
+        (!windows.is_empty()).then(|| {
+            let mut reference = Reference::new(config, bin_ns, units, &windows);
+            if config.refine {
+                reference.kept = Kept::new(spikes, stretches);
+            }
+            reference
+        })
     }
 
     /// N.
@@ -121,6 +154,11 @@ impl Reference {
     /// Each unit's loadings on the population's components ([`super::loadings`]), `[N, C]`.
     pub fn loadings(&self) -> &[f32] {
         &self.loadings
+    }
+
+    /// Its activity bin by bin.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// ln of each unit's mean count in a bin of the model, `[N]`.
@@ -169,6 +207,7 @@ mod tests {
             hidden: 8,
             population,
             components: 0,
+            refine: false,
         }
     }
 

@@ -17,6 +17,7 @@ const ENCODER: IdentityConfig = IdentityConfig {
     hidden: 1,
     population: false,
     components: 0,
+    refine: false,
 };
 /// Identities of every bin.
 const EACH_BIN: Calibration = Calibration {
