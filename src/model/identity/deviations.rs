@@ -22,12 +22,12 @@ use crate::model::network::LOG_RATE_LIMIT;
 
 /// Rounds of reweighting.
 const ROUNDS: usize = 3;
-/// Steps of expectation maximisation in each.
+/// Steps of expectation maximisation in each: what little is known of is then still near where it began.
 const STEPS: usize = 40;
-/// σ² before anything is known: a tenth of a unit of log rate, squared.
-const PRIOR_VARIANCE: f64 = 0.01;
-/// As many units' word this has.
-const PRIOR_UNITS: f64 = 10.0;
+/// Where σ² begins: a tenth of a unit of log rate, squared.
+const FIRST_VARIANCE: f64 = 0.01;
+/// What it does not fall below, so that its inverse is finite.
+const LEAST_PRIOR_VARIANCE: f64 = 1e-8;
 /// A direction that varies by less than this part of the most varying one is none.
 const LEAST_VARIANCE: f64 = 1e-5;
 
@@ -180,7 +180,7 @@ fn evidence(places: &Places, basis: &Basis, whitened: &[f64], unit: usize, delta
 fn shared(evidence: &[Evidence], width: usize) -> Vec<DVector<f64>> {
     let units = evidence.len() as f64;
     let mut mean = DVector::<f64>::zeros(width);
-    let mut variance = vec![PRIOR_VARIANCE; width];
+    let mut variance = vec![FIRST_VARIANCE; width];
     let mut deltas = Vec::new();
     for _ in 0..STEPS {
         let precision = DVector::from_iterator(width, variance.iter().map(|variance| 1.0 / variance));
@@ -202,7 +202,7 @@ fn shared(evidence: &[Evidence], width: usize) -> Vec<DVector<f64>> {
         mean = deltas.iter().sum::<DVector<f64>>() / (units + 1.0);
         for (k, variance) in variance.iter_mut().enumerate() {
             let spread: f64 = deltas.iter().map(|delta| (delta[k] - mean[k]).powi(2)).sum();
-            *variance = (spread + uncertain[k] + PRIOR_UNITS * PRIOR_VARIANCE) / (units + PRIOR_UNITS);
+            *variance = ((spread + uncertain[k]) / units).max(LEAST_PRIOR_VARIANCE);
         }
     }
     deltas
