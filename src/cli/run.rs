@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::record_option::header;
 pub use super::run_args::RunArgs;
 use super::run_config::{ms_to_ns, s_to_ns, RunFile, SimulateSection};
-use super::run_control::loader;
+use super::run_control::{loader, RequestNotes};
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_news::{DeviceWatch, GuardNews, SpareNews};
 use super::run_source::{build_sources, end_ns, population, BuiltSources};
@@ -153,7 +153,7 @@ pub(super) fn run_to_the_end(
     };
     let switch = config.switch();
     let emergency = switch.clone();
-    super::signals::catch_emergency(move || emergency.stop())?;
+    let emergency_at_ns = super::signals::catch_emergency(move || emergency.stop())?;
     let attached = Attached {
         taps,
         feed: None,
@@ -193,7 +193,10 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let handle = run.handle();
-    let control = control.map(|socket| socket.serve(handle.clone(), load)).transpose()?;
+    let log = RequestNotes::new(recorder.as_ref(), emergency_at_ns);
+    let control = control
+        .map(|socket| socket.noting(log.of_control()).serve(handle.clone(), load))
+        .transpose()?;
     if let (Some(control), false) = (&control, quiet) {
         eprintln!("control      on {}", control.address());
     }
@@ -224,9 +227,10 @@ pub(super) fn run_to_the_end(
             }
         }
         if spares.look(|news| progress.tell(&format!("identities   {news}"))) {
-            handle.calibration().iter().for_each(|control| control.recalibrate());
+            handle.recalibrate();
         }
-        if let Some(news) = calls.look(&handle) {
+        log.look_for_emergency();
+        if let Some(news) = calls.look(&handle, || log.recalibration_by_signal()) {
             progress.tell(&format!("identities   {news}"));
         }
         if let (Some(failure), false) = (handle.device_failure(), told) {

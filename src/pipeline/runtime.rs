@@ -202,9 +202,8 @@ impl Run {
         set_up.zeromq_threads(&threads);
         let calibrator = predictor.take_calibrator();
         if let Some(taps) = attached.taps {
-            let control = calibrator.as_ref().map(|calibrator| calibrator.control());
             let longest = longest_entry(shape, &outputs, &series);
-            let (ingest, publish) = taps.split(when_full, longest, control);
+            let (ingest, publish) = taps.split(when_full, longest);
             bins.record_to(ingest);
             publisher.record_to(publish);
         }

@@ -21,6 +21,7 @@ use crossbeam_channel::{bounded, RecvTimeoutError, Sender};
 use super::format::{begin, file_head, seal, Kind, CHUNK_HEAD};
 use super::header::RunHeader;
 use super::reader::RecordError;
+use super::requests::{request_log, NotedRequests, RequestLog};
 use crate::pipeline::entry::{self, ENTRY_HEAD};
 use crate::pipeline::tap::{taps, LossCounters, TapReader, TapReaders, Taps};
 use crate::pipeline::{RecordingReport, RunSummary};
@@ -52,6 +53,7 @@ pub struct StartedRecorder {
     writer: JoinHandle<ChunkWriter>,
     sync: JoinHandle<()>,
     stop_sync: Sender<()>,
+    requests: Arc<RequestLog>,
 }
 
 struct ChunkWriter {
@@ -65,6 +67,7 @@ struct ChunkWriter {
     /// Set where a piece of a chunk could not be cut off: nothing behind it could be read.
     spoilt: bool,
     unsynced: Arc<AtomicBool>,
+    requests: NotedRequests,
 }
 
 /// A kind of entries on its way into chunks.
@@ -141,6 +144,7 @@ impl Recorder {
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         let unsynced = Arc::new(AtomicBool::new(false));
         let failure = Arc::new(OnceLock::new());
+        let (log, requests) = request_log();
         let writer = ChunkWriter {
             bytes: (file_head().len() + chunk.len()) as u64,
             number: 1,
@@ -150,6 +154,7 @@ impl Recorder {
             unsynced: unsynced.clone(),
             path: self.path,
             file: self.file.try_clone()?,
+            requests,
         };
         let lanes = [
             Lane::new(self.readers.ingest, Kind::Ingested),
@@ -172,11 +177,17 @@ impl Recorder {
             writer,
             sync,
             stop_sync,
+            requests: Arc::new(log),
         })
     }
 }
 
 impl StartedRecorder {
+    /// Where requests that change the run are noted.
+    pub fn requests(&self) -> Arc<RequestLog> {
+        self.requests.clone()
+    }
+
     /// After the run's end: waits until all of it is written, puts what became of the recording into the summary, and the
     /// summary behind everything else.
     pub fn finish(self, summary: &mut RunSummary) {
@@ -233,6 +244,7 @@ impl ChunkWriter {
         loop {
             // Asked before the rings are emptied.
             let finished = lanes.iter().all(|lane| lane.reader.is_finished());
+            self.write_requests();
             // What was published is taken first and written last: what it was made from is then in the file before it.
             let waiting = [1, 0].map(|index| lanes[index].take());
             for (lane, waits) in lanes.iter_mut().zip([waiting[1], waiting[0]]) {
@@ -262,6 +274,18 @@ impl ChunkWriter {
         counter.fetch_add(lost, Relaxed);
     }
 
+    /// Appends what the run was told since the last call.
+    fn write_requests(&mut self) {
+        let Some(requests) = self.requests.take() else { return };
+        let mut chunk = Vec::new();
+        begin(&mut chunk);
+        let written = serde_json::to_writer(&mut chunk, &requests).is_ok() && self.append(Kind::Requests, &mut chunk);
+        match written {
+            true => self.requests.written(&requests),
+            false => self.requests.not_written(&requests),
+        }
+    }
+
     /// Appends a chunk; false where it could not be, and nothing of it is in the file.
     fn append(&mut self, kind: Kind, chunk: &mut [u8]) -> bool {
         if self.spoilt {
@@ -280,11 +304,14 @@ impl ChunkWriter {
     }
 
     fn finish(mut self, summary: &mut RunSummary) {
+        self.write_requests();
         let report = |writer: &Self| RecordingReport {
             file: writer.path.display().to_string(),
             bytes: writer.bytes,
             lost_ingested: writer.losses.ingested.load(Relaxed),
             lost_published: writer.losses.published.load(Relaxed),
+            requests: writer.requests.totals.0,
+            requests_left_out: writer.requests.totals.1 + writer.requests.untold(),
             failure: writer.failure.get().cloned(),
         };
         summary.recording = Some(report(&self));
