@@ -42,8 +42,11 @@ const SHORT: [Field<u32>; 6] = [
 /// What an output has of its own.
 const OF_OUTPUT: [Field<u32>; 2] = [SHORT[0], ("rows", |header| header.bins)];
 
+/// A text of a request: its name, and where it comes from.
+type RequestText = (&'static str, fn(&ChangingRequest) -> String);
+
 /// What is told of a request beside its time.
-pub(super) const REQUEST_TEXTS: [(&str, fn(&ChangingRequest) -> String); 3] = [
+pub(super) const REQUEST_TEXTS: [RequestText; 3] = [
     ("request_from", |request| request.from.clone()),
     ("request", |request| request.request.to_string()),
     ("request_answer", |request| request.answer.to_string()),
