@@ -17,7 +17,7 @@ use super::CliError;
 use crate::acquire::host_time::monotonic_ns;
 use crate::control::{ControlConfig, LoadModel, LoadedModel, NoteRequest, Request, DEFAULT_ENDPOINT};
 use crate::model::checkpoint::Checkpoint;
-use crate::record::{ChangingRequest, RequestLog, StartedRecorder};
+use crate::record::{ChangingRequest, Recorder, RequestLog};
 
 /// `[control]`
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -117,9 +117,9 @@ pub struct RequestNotes {
 
 impl RequestNotes {
     /// In this recording. `emergency_at_ns` is set by SIGUSR2.
-    pub fn new(recorder: Option<&StartedRecorder>, emergency_at_ns: Arc<AtomicI64>) -> Self {
+    pub fn new(recorder: Option<&Recorder>, emergency_at_ns: Arc<AtomicI64>) -> Self {
         Self {
-            log: recorder.map(StartedRecorder::requests),
+            log: recorder.map(Recorder::requests),
             emergency_at_ns,
         }
     }

@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 
 use super::{is_local, ControlError, Request, MOST_BYTES};
 use crate::acquire::host_time::monotonic_ns;
-use crate::pipeline::{ParameterValues, Predictor, RunHandle, StopCause};
+use crate::pipeline::{ParameterValues, Predictor, RunHandle, RunState, StopCause};
 
 /// How often the thread looks whether the run is over, ms.
 const LOOK_MS: i64 = 20;
@@ -480,6 +480,7 @@ fn state(run: &RunHandle) -> Value {
     let (live, model) = (run.live(), run.model());
     json!({
         "state": live.state,
+        "waits_for": (live.state == RunState::Ready).then_some("a subscriber"),
         "stopped": run.switch().cause(),
         "ending": run.is_stopping(),
         "model": model.description,

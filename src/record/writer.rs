@@ -46,6 +46,8 @@ pub struct Recorder {
     path: PathBuf,
     readers: TapReaders,
     options: RecordOptions,
+    log: Arc<RequestLog>,
+    requests: NotedRequests,
 }
 
 /// The threads of a run that is being recorded.
@@ -53,7 +55,6 @@ pub struct StartedRecorder {
     writer: JoinHandle<ChunkWriter>,
     sync: JoinHandle<()>,
     stop_sync: Sender<()>,
-    requests: Arc<RequestLog>,
 }
 
 struct ChunkWriter {
@@ -106,13 +107,21 @@ impl Recorder {
             _ => failed(source),
         })?;
         let (taps, readers) = taps(options.buffer_bytes);
+        let (log, requests) = request_log();
         let recorder = Self {
             file,
             path: path.to_path_buf(),
             readers,
             options,
+            log: Arc::new(log),
+            requests,
         };
         Ok((recorder, taps))
+    }
+
+    /// Where requests that change the run are noted, from now on.
+    pub fn requests(&self) -> Arc<RequestLog> {
+        self.log.clone()
     }
 
     /// Removes the file: the run did not start.
@@ -144,7 +153,6 @@ impl Recorder {
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         let unsynced = Arc::new(AtomicBool::new(false));
         let failure = Arc::new(OnceLock::new());
-        let (log, requests) = request_log();
         let writer = ChunkWriter {
             bytes: (file_head().len() + chunk.len()) as u64,
             number: 1,
@@ -154,7 +162,7 @@ impl Recorder {
             unsynced: unsynced.clone(),
             path: self.path,
             file: self.file.try_clone()?,
-            requests,
+            requests: self.requests,
         };
         let lanes = [
             Lane::new(self.readers.ingest, Kind::Ingested),
@@ -177,17 +185,11 @@ impl Recorder {
             writer,
             sync,
             stop_sync,
-            requests: Arc::new(log),
         })
     }
 }
 
 impl StartedRecorder {
-    /// Where requests that change the run are noted.
-    pub fn requests(&self) -> Arc<RequestLog> {
-        self.requests.clone()
-    }
-
     /// After the run's end: waits until all of it is written, puts what became of the recording into the summary, and the
     /// summary behind everything else.
     pub fn finish(self, summary: &mut RunSummary) {
