@@ -399,6 +399,7 @@ fn identities_are_taken_in_without_allocating() {
             times_ns: &times_ns,
             units: &units,
         });
+        predictor.take_identities();
         calls += counting::calls() - before;
         if !predictor.calibrating() {
             ready_at.get_or_insert(bin);

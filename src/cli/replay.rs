@@ -1,7 +1,9 @@
 //! `neurohorizon replay`: a recorded run once more, compared bit by bit.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +75,12 @@ struct ReplayReport {
     ended: Option<String>,
     bins: u64,
     spikes: u64,
+    /// Times that identities were computed again, of the recorded reference, and taken in before the recorded bin.
+    identities: u64,
+    /// Requests that changed the run while it was recorded, by command.
+    requests: BTreeMap<String, u64>,
+    /// Such requests that are not in the recording.
+    requests_left_out: u64,
     /// Predictions in the whole recording.
     published: u64,
     #[serde(flatten)]
@@ -186,11 +194,13 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
     });
     let model = build_predictor(&section, &latents, checkpoint.as_ref(), &facts, before.as_ref())?;
     let replayed_with = model.predictor.describe();
-    let recorded = RecordReader::open(&args.recording)?.entries(Kind::Published);
-    let mut comparison = Comparison::new(recorded);
+    // After the reader, which knows of no more than this does, where the run still goes on.
+    let recorded = Recorded::read(&args.recording)?;
+    let published = RecordReader::open(&args.recording)?.entries(Kind::Published);
+    let mut comparison = Comparison::new(published);
     let (taps, mut readers) = taps(RING_BYTES);
     let load = later_models(&section, &latents, facts, args.also.clone());
-    let (feed, ended) = feed(reader, load);
+    let (feed, fed) = feed(reader, recorded.identities.clone(), load);
     let attached = Attached {
         taps: Some(taps),
         feed: Some(feed),
@@ -220,9 +230,12 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
     if !failures.is_empty() {
         return Err(fault(failures));
     }
-    let recorded = Recorded::read(&args.recording)?;
-    let ended = ended.get().cloned();
+    let ended = fed.ended.get().cloned();
     let (same, verdict) = verdict(&compared, &recorded, ended.as_deref());
+    let mut requests = BTreeMap::new();
+    for request in &recorded.requests {
+        *requests.entry(request.command().to_string()).or_default() += 1;
+    }
     let report = ReplayReport {
         recording: args.recording.clone(),
         program: header.program,
@@ -235,6 +248,9 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, CliError> {
         ended,
         bins: summary.bins.closed,
         spikes: summary.spikes.received,
+        identities: fed.identities.load(Relaxed),
+        requests,
+        requests_left_out: recorded.requests_left_out,
         published: recorded.published,
         compared,
         same,
@@ -277,6 +293,13 @@ fn print(report: &ReplayReport) {
         say!("replayed by  {}", report.replayed_with);
     }
     say!("replayed     {} spikes in {} bins", report.spikes, report.bins);
+    if report.identities > 0 {
+        say!(
+            "identities   taken in {} times, computed again from the same spikes",
+            report.identities
+        );
+    }
+    print_requests(report);
     if let Some(ended) = &report.ended {
         say!("up to there  {ended}");
     }
@@ -289,4 +312,22 @@ fn print(report: &ReplayReport) {
         compared.only_replayed
     );
     say!("{}", report.verdict);
+}
+
+fn print_requests(report: &ReplayReport) {
+    let (commands, left_out) = (&report.requests, report.requests_left_out);
+    if commands.is_empty() && left_out == 0 {
+        return;
+    }
+    let counted: Vec<String> = commands.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    say!(
+        "requests     {} changed the run ({}){}; models and identities came again where they came then, parameters and stops are not \
+         applied again",
+        commands.values().sum::<u64>(),
+        counted.join(", "),
+        match left_out {
+            0 => String::new(),
+            _ => format!(", and {left_out} more that are not recorded"),
+        }
+    );
 }

@@ -4,12 +4,18 @@ use std::path::Path;
 
 use crate::pipeline::entry::Entry;
 use crate::record::replay::Compared;
-use crate::record::{Ending, RecordError, RecordReader};
+use crate::record::{ChangingRequest, Ending, RecordError, RecordReader};
 
 /// What a recording has, read to its end.
 pub(super) struct Recorded {
     /// Predictions.
     pub(super) published: u64,
+    /// Identities that were taken in: of which of the run's models, and where their reference ended, device ns.
+    pub(super) identities: Vec<(u64, i64)>,
+    /// Requests that changed the run.
+    pub(super) requests: Vec<ChangingRequest>,
+    /// Such requests that are not in it.
+    pub(super) requests_left_out: u64,
     /// Whether it ends with a summary, undamaged.
     pub(super) whole: bool,
     /// Bytes after where a reader that stops there stops.
@@ -22,11 +28,17 @@ impl Recorded {
     /// Predictions behind damage are counted too, though a replay does not come to them.
     pub(super) fn read(path: &Path) -> Result<Self, RecordError> {
         let mut reader = RecordReader::open(path)?.past_damage();
-        let mut published = 0;
+        let (mut published, mut identities) = (0, Vec::new());
         while let Some((_, entries)) = reader.next_entries()? {
-            let predictions = entries.iter().filter(|entry| matches!(entry, Entry::Prediction(_)));
-            published += predictions.count() as u64;
+            for entry in entries {
+                match entry {
+                    Entry::Prediction(_) => published += 1,
+                    Entry::Identities { model, end_ns } => identities.push((model, end_ns)),
+                    _ => {}
+                }
+            }
         }
+        let (requests, requests_left_out) = (reader.requests().to_vec(), reader.requests_left_out());
         let first_damage = reader
             .damage()
             .first()
@@ -43,6 +55,9 @@ impl Recorded {
         let damage = first_damage.or(last_damage);
         Ok(Self {
             published,
+            identities,
+            requests,
+            requests_left_out,
             whole: whole && damage.is_none(),
             left_over_bytes,
             damage: damage.map(|(at, problem)| format!("{problem}, at byte {at}")),
@@ -92,6 +107,9 @@ mod tests {
     fn of(published: u64, damage: Option<&str>) -> Recorded {
         Recorded {
             published,
+            identities: Vec::new(),
+            requests: Vec::new(),
+            requests_left_out: 0,
             whole: damage.is_none(),
             left_over_bytes: 0,
             damage: damage.map(String::from),

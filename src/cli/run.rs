@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::record_option::header;
 pub use super::run_args::RunArgs;
 use super::run_config::{ms_to_ns, s_to_ns, RunFile, SimulateSection};
-use super::run_control::loader;
+use super::run_control::{loader, RequestNotes};
 use super::run_model::{bin_ns, build_predictor, load_checkpoint, BuiltPredictor};
 use super::run_news::{DeviceWatch, GuardNews, SpareNews};
 use super::run_source::{build_sources, end_ns, population, BuiltSources};
@@ -153,17 +153,28 @@ pub(super) fn run_to_the_end(
     };
     let switch = config.switch();
     let emergency = switch.clone();
-    super::signals::catch_emergency(move || emergency.stop())?;
+    let emergency_at_ns = super::signals::catch_emergency(move || emergency.stop())?;
+    let notes = RequestNotes::new(recording.as_ref().map(|(recorder, _)| recorder), emergency_at_ns);
+    let note = notes.of_control();
+    let (served, control_server) = crossbeam_channel::bounded(1);
     let attached = Attached {
         taps,
         feed: None,
         switch: Some(switch),
+        before_waiting: Some(Box::new(move |handle| {
+            let server = control.map(|socket| socket.noting(note).serve(handle, load));
+            // The other end is still there.
+            let _ = served.send(server.transpose());
+        })),
     };
     let run = match Run::start_with(&config, sources, model.predictor, &model.null, stop.clone(), attached) {
         Ok(run) => run,
         Err(error) => {
             if let Some((recorder, _)) = recording {
                 recorder.discard();
+            }
+            if let Ok(Ok(Some(server))) = control_server.try_recv() {
+                server.finish();
             }
             return Err(error.into());
         }
@@ -193,7 +204,7 @@ pub(super) fn run_to_the_end(
         eprintln!("predictions  on {}{latest}", run.endpoints().every);
     }
     let handle = run.handle();
-    let control = control.map(|socket| socket.serve(handle.clone(), load)).transpose()?;
+    let control = control_server.try_recv().unwrap_or(Ok(None))?;
     if let (Some(control), false) = (&control, quiet) {
         eprintln!("control      on {}", control.address());
     }
@@ -224,9 +235,10 @@ pub(super) fn run_to_the_end(
             }
         }
         if spares.look(|news| progress.tell(&format!("identities   {news}"))) {
-            handle.calibration().iter().for_each(|control| control.recalibrate());
+            handle.recalibrate();
         }
-        if let Some(news) = calls.look(&handle) {
+        notes.look_for_emergency();
+        if let Some(news) = calls.look(&handle, || notes.recalibration_by_signal()) {
             progress.tell(&format!("identities   {news}"));
         }
         if let (Some(failure), false) = (handle.device_failure(), told) {

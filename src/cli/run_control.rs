@@ -1,19 +1,23 @@
-//! `[control]` of a configuration, and what a run under control loads.
+//! `[control]` of a configuration, what a run under control loads, and what of it is recorded.
 
 use std::path::Path;
 #[cfg(feature = "curve")]
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::{json, Value};
 
 use super::latents_option::LatentsOption;
 use super::run_config::ModelSection;
 use super::run_model::build_predictor;
 use super::run_source::SourceFacts;
 use super::CliError;
-use crate::control::{ControlConfig, LoadModel, LoadedModel, DEFAULT_ENDPOINT};
+use crate::acquire::host_time::monotonic_ns;
+use crate::control::{ControlConfig, LoadModel, LoadedModel, NoteRequest, Request, DEFAULT_ENDPOINT};
 use crate::model::checkpoint::Checkpoint;
+use crate::record::{ChangingRequest, Recorder, RequestLog};
 
 /// `[control]`
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -102,4 +106,57 @@ pub fn loader(model: &ModelSection, latents: &LatentsOption, facts: &SourceFacts
         };
         load().map_err(|error| error.to_string())
     })
+}
+
+/// Notes requests that change the run in its recording, where there is one.
+pub struct RequestNotes {
+    log: Option<Arc<RequestLog>>,
+    /// Host time of the last SIGUSR2 that is not noted yet, ns; 0 for none.
+    emergency_at_ns: Arc<AtomicI64>,
+}
+
+impl RequestNotes {
+    /// In this recording. `emergency_at_ns` is set by SIGUSR2.
+    pub fn new(recorder: Option<&Recorder>, emergency_at_ns: Arc<AtomicI64>) -> Self {
+        Self {
+            log: recorder.map(Recorder::requests),
+            emergency_at_ns,
+        }
+    }
+
+    /// Those that the control socket hears.
+    pub fn of_control(&self) -> Arc<NoteRequest> {
+        let log = self.log.clone();
+        Arc::new(move |host_ns, request, answer| note(log.as_deref(), (host_ns, "control"), request, answer.clone()))
+    }
+
+    /// SIGUSR1 has asked for identities.
+    pub fn recalibration_by_signal(&self) {
+        let at = (monotonic_ns(), "SIGUSR1");
+        note(self.log.as_deref(), at, &Request::Recalibrate {}, Value::Null);
+    }
+
+    /// Notes a stop by SIGUSR2, if one has come since the last call.
+    pub fn look_for_emergency(&self) {
+        let at_ns = self.emergency_at_ns.swap(0, Relaxed);
+        if at_ns != 0 {
+            note(
+                self.log.as_deref(),
+                (at_ns, "SIGUSR2"),
+                &Request::EmergencyStop {},
+                Value::Null,
+            );
+        }
+    }
+}
+
+fn note(log: Option<&RequestLog>, (host_ns, from): (i64, &str), request: &Request, answer: Value) {
+    if let Some(log) = log {
+        log.note(ChangingRequest {
+            host_ns,
+            from: from.into(),
+            request: json!(request),
+            answer,
+        });
+    }
 }

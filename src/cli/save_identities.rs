@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::CliError;
 use crate::model::checkpoint::{Checkpoint, Stored};
 use crate::model::identity::unidentified;
-use crate::pipeline::calibrate::CalibrationControl;
+use crate::pipeline::calibrate::{Asked, CalibrationControl};
 use crate::pipeline::RunHandle;
 use crate::train::state::write_whole;
 
@@ -77,8 +77,8 @@ impl IdentitySaver {
 pub struct RecalibrationCalls<'a> {
     asked: Arc<AtomicBool>,
     saver: Option<&'a IdentitySaver>,
-    /// Identities computed when they were asked for.
-    awaited: Option<u64>,
+    /// Whose identities were asked for, and which.
+    awaited: Option<(Arc<CalibrationControl>, Asked)>,
 }
 
 impl<'a> RecalibrationCalls<'a> {
@@ -91,19 +91,20 @@ impl<'a> RecalibrationCalls<'a> {
         }
     }
 
-    /// Hands a signal on; says what has come of it.
-    pub fn look(&mut self, run: &RunHandle) -> Option<String> {
+    /// Hands a signal on, and calls `handed_on` if there was one and it changes something; says what has come of it.
+    pub fn look(&mut self, run: &RunHandle, handed_on: impl FnOnce()) -> Option<String> {
         let control = run.calibration();
         let Some(control) = control else {
             let nothing = "this run computes none (--calibrate): SIGUSR1 does nothing";
             return self.asked.swap(false, Relaxed).then(|| nothing.to_string());
         };
         if self.asked.swap(false, Relaxed) {
-            self.awaited = Some(control.counts().made);
-            control.recalibrate();
+            let asked = control.recalibrate();
+            self.awaited = Some((control, asked));
+            handed_on();
         }
-        let made = control.counts().made;
-        self.awaited.take_if(|before| made > *before)?;
+        // Not those that were being computed already: they are of the time before.
+        let (control, _) = self.awaited.take_if(|(control, asked)| control.is_answered(*asked))?;
         Some(match self.saver.map(|saver| saver.save(run, &control)) {
             None => "computed anew, as SIGUSR1 asked".into(),
             Some(Ok(saved)) => saved,

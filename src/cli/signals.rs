@@ -1,12 +1,13 @@
 //! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGUSR2
 //! stops predictions; SIGXFSZ does not end a run that is recorded.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 use super::CliError;
+use crate::acquire::host_time::monotonic_ns;
 
 /// A flag that the first signal sets, and one that lets the next signal end the program at once.
 pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
@@ -36,11 +37,19 @@ pub fn catch_recalibrate() -> Result<Arc<AtomicBool>, CliError> {
     Ok(asked)
 }
 
-/// Has SIGUSR2 call `stop`, at once and in whatever thread it comes to.
-pub fn catch_emergency(stop: impl Fn() + Sync + Send + 'static) -> Result<(), CliError> {
-    // SAFETY: all that `stop` may do is what a signal handler may: the one caller stores to atomics.
-    let registered = unsafe { signal_hook::low_level::register(SIGUSR2, stop) };
-    registered.map(|_| ()).map_err(|source| CliError::System {
+/// Has SIGUSR2 call `stop`, at once and in whatever thread it comes to. Returns where the host time of the last one stands, monotonic ns;
+/// 0 before the first.
+pub fn catch_emergency(stop: impl Fn() + Sync + Send + 'static) -> Result<Arc<AtomicI64>, CliError> {
+    let at_ns = Arc::new(AtomicI64::new(0));
+    let heard_ns = at_ns.clone();
+    let heard = move || {
+        stop();
+        heard_ns.store(monotonic_ns(), Relaxed);
+    };
+    // SAFETY: all that it may do is what a signal handler may: the one caller's `stop` and this store to atomics, and POSIX has
+    // clock_gettime among the functions that a handler may call.
+    let registered = unsafe { signal_hook::low_level::register(SIGUSR2, heard) };
+    registered.map(|_| at_ns).map_err(|source| CliError::System {
         what: "signals cannot be caught".into(),
         source,
     })

@@ -20,7 +20,7 @@ pub use client::Client;
 pub use endpoint::is_local;
 pub use heart::Heart;
 pub use request::Request;
-pub use server::{ControlConfig, ControlServer, ControlSocket, LoadModel, LoadedModel};
+pub use server::{ControlConfig, ControlServer, ControlSocket, LoadModel, LoadedModel, NoteRequest};
 
 /// Where a run listens unless told otherwise.
 pub const DEFAULT_ENDPOINT: &str = "tcp://127.0.0.1:5573";

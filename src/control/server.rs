@@ -12,7 +12,8 @@ use crossbeam_channel::{unbounded, Receiver, Sender};
 use serde_json::{json, Value};
 
 use super::{is_local, ControlError, Request, MOST_BYTES};
-use crate::pipeline::{Predictor, RunHandle};
+use crate::acquire::host_time::monotonic_ns;
+use crate::pipeline::{ParameterValues, Predictor, RunHandle, RunState, StopCause};
 
 /// How often the thread looks whether the run is over, ms.
 const LOOK_MS: i64 = 20;
@@ -37,6 +38,10 @@ pub struct LoadedModel {
 
 /// Loads a checkpoint, for one of its sessions where one is named. Runs on a thread of its own.
 pub type LoadModel = dyn Fn(&Path, Option<&str>) -> Result<LoadedModel, String> + Send + Sync;
+
+/// Told of every request that changed the run: host time at which it was heard, monotonic ns, the request, and its answer. Called by
+/// the threads that answer.
+pub type NoteRequest = dyn Fn(i64, &Request, &Value) + Send + Sync;
 
 /// How a run can be told what to do.
 pub struct ControlConfig {
@@ -68,6 +73,7 @@ impl ControlConfig {
 pub struct ControlSocket {
     socket: zmq::Socket,
     address: String,
+    note: Arc<NoteRequest>,
     #[cfg(feature = "curve")]
     doorkeeper: Option<super::curve::Doorkeeper>,
 }
@@ -98,6 +104,7 @@ struct Server {
     socket: zmq::Socket,
     handle: Arc<RunHandle>,
     load: Arc<LoadModel>,
+    note: Arc<NoteRequest>,
     over: Arc<AtomicBool>,
     news: Sender<String>,
     /// Answers that another thread gives.
@@ -105,6 +112,35 @@ struct Server {
     swapping: Arc<AtomicBool>,
     #[cfg(feature = "curve")]
     _doorkeeper: Option<super::curve::Doorkeeper>,
+}
+
+/// What requests change of a run at once.
+struct Changeable {
+    parameters: ParameterValues,
+    stopped: Option<StopCause>,
+    is_stopping: bool,
+}
+
+impl Changeable {
+    fn of(run: &RunHandle) -> Self {
+        Self {
+            parameters: run.parameters().values(),
+            stopped: run.switch().cause(),
+            is_stopping: run.is_stopping(),
+        }
+    }
+
+    /// Whether a request that was granted has changed the run, which was like this and is as `now` is.
+    fn is_changed_by(&self, request: &Request, now: &Self) -> bool {
+        match request {
+            Request::Set { .. } => self.parameters != now.parameters,
+            Request::EmergencyStop {} | Request::Release {} | Request::Heartbeat {} => self.stopped != now.stopped,
+            Request::Stop {} => self.is_stopping != now.is_stopping,
+            Request::Recalibrate {} => true,
+            // A swap is noted where its answer is given.
+            Request::State {} | Request::Statistics {} | Request::Swap { .. } => false,
+        }
+    }
 }
 
 fn refusal(sentence: impl Into<String>) -> Value {
@@ -145,9 +181,15 @@ impl ControlSocket {
         Ok(Self {
             socket,
             address,
+            note: Arc::new(|_, _, _| ()),
             #[cfg(feature = "curve")]
             doorkeeper,
         })
+    }
+
+    /// Tells `note` of every request that changes the run.
+    pub fn noting(self, note: Arc<NoteRequest>) -> Self {
+        Self { note, ..self }
     }
 
     /// Starts the thread that answers for a run; `load` makes models for it.
@@ -160,6 +202,7 @@ impl ControlSocket {
             socket: self.socket,
             handle,
             load,
+            note: self.note,
             over: over.clone(),
             news: news_in,
             late: unbounded(),
@@ -299,13 +342,24 @@ impl Server {
         let _ = self.news.send(news.into());
     }
 
-    /// The answer; none yet where another thread gives it.
+    /// The answer; none yet where another thread gives it. What has changed the run is noted.
     fn answer(&self, request: Request, from: &Envelope) -> Option<Value> {
+        let heard_ns = monotonic_ns();
+        let before = Changeable::of(&self.handle);
+        let answer = self.done(&request, heard_ns, from)?;
+        if answer["ok"] == true && before.is_changed_by(&request, &Changeable::of(&self.handle)) {
+            (self.note)(heard_ns, &request, &answer);
+        }
+        Some(answer)
+    }
+
+    /// Does what it is told; the same answer.
+    fn done(&self, request: &Request, heard_ns: i64, from: &Envelope) -> Option<Value> {
         let run = &self.handle;
         Some(match request {
             Request::State {} => granted(state(run)),
             Request::Statistics {} => granted(statistics(run)),
-            Request::Set { parameters } => match run.parameters().set(&parameters) {
+            Request::Set { parameters } => match run.parameters().set(parameters) {
                 Ok(()) => {
                     let values = json!(run.parameters().values());
                     self.tell(format!("parameters are now {values}"));
@@ -313,7 +367,9 @@ impl Server {
                 }
                 Err(sentence) => refusal(sentence),
             },
-            Request::Swap { checkpoint, session } => return self.swap(&checkpoint, session, from),
+            Request::Swap { checkpoint, session } => {
+                return self.swap((heard_ns, request), checkpoint, session.clone(), from)
+            }
             Request::Recalibrate {} if run.recalibrate() => {
                 self.tell("identities are computed anew");
                 granted(json!({"computed": run.calibration_counts()}))
@@ -347,12 +403,19 @@ impl Server {
     }
 
     /// Loads a model and hands it over, on a thread of its own, which gives the answer.
-    fn swap(&self, checkpoint: &Path, session: Option<String>, from: &Envelope) -> Option<Value> {
+    fn swap(
+        &self,
+        (heard_ns, request): (i64, &Request),
+        checkpoint: &Path,
+        session: Option<String>,
+        from: &Envelope,
+    ) -> Option<Value> {
         if self.swapping.swap(true, Relaxed) {
             return Some(refusal("another model is being loaded"));
         }
         self.tell(format!("loading {}", checkpoint.display()));
         let (run, load, news) = (self.handle.clone(), self.load.clone(), self.news.clone());
+        let (note, request) = (self.note.clone(), request.clone());
         let (answers, swapping) = (self.late.0.clone(), self.swapping.clone());
         let (checkpoint, from) = (checkpoint.to_path_buf(), from.clone());
         let thread = std::thread::Builder::new().name("load model".into());
@@ -370,7 +433,9 @@ impl Server {
                         true => format!("{model} predicts now"),
                         false => format!("{model} goes along until it is ready to predict"),
                     });
-                    granted(json!({"model": model, "predicts": predicts}))
+                    let answer = granted(json!({"model": model, "predicts": predicts}));
+                    note(heard_ns, &request, &answer);
+                    answer
                 }
                 Err(sentence) => {
                     let _ = news.send(format!("{} was NOT taken: {sentence}", checkpoint.display()));
@@ -415,6 +480,7 @@ fn state(run: &RunHandle) -> Value {
     let (live, model) = (run.live(), run.model());
     json!({
         "state": live.state,
+        "waits_for": (live.state == RunState::Ready).then_some("a subscriber"),
         "stopped": run.switch().cause(),
         "ending": run.is_stopping(),
         "model": model.description,

@@ -12,18 +12,19 @@
 //!
 //! The reference is always that of the last seconds: units that appear, vanish or drift have their new identities once it
 //! reaches back to no time before that. When identities are computed says [`Calibration`], and whoever asks by
-//! [`CalibrationControl::recalibrate`].
+//! [`CalibrationControl::recalibrate`]; in a replay, the recording ([`recorded`]).
+
+mod control;
+pub(super) mod recorded;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringbuf::traits::{Consumer, Observer, Producer};
 
+pub use self::control::{Asked, CalibrationControl, CalibrationCounters, CalibrationCounts};
 use super::sharing::{ring, Number, Real, Receiver, Sender, Sharing};
 use crate::data::Interval;
 use crate::model::checkpoint::Checkpoint;
@@ -69,88 +70,23 @@ enum Entry {
     Gap,
 }
 
-/// What calibrations came to; readable from any thread.
-#[derive(Debug, Default)]
-pub struct CalibrationCounters {
-    made: AtomicU64,
-    taken_in: AtomicU64,
-    gaps: AtomicU64,
-    longest_ns: AtomicU64,
-    longest_take_ns: AtomicU64,
-}
-
-/// The same, in figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
-pub struct CalibrationCounts {
-    /// Identities computed.
-    pub made: u64,
-    /// Of these, taken in by the decode thread.
-    pub taken_in: u64,
-    /// Bins whose spikes the calibrator could not be told of.
-    pub gaps: u64,
-    /// Longest forward pass, ms, beside the decode thread.
-    pub longest_ms: f64,
-    /// Longest time that the decode thread took to take identities in, ms.
-    pub longest_take_ms: f64,
-}
-
-impl CalibrationCounters {
-    /// The figures so far.
-    pub fn counts(&self) -> CalibrationCounts {
-        let ms = |ns: &AtomicU64| ns.load(Relaxed) as f64 * 1e-6;
-        CalibrationCounts {
-            made: self.made.load(Relaxed),
-            taken_in: self.taken_in.load(Relaxed),
-            gaps: self.gaps.load(Relaxed),
-            longest_ms: ms(&self.longest_ns),
-            longest_take_ms: ms(&self.longest_take_ns),
-        }
-    }
-}
-
-/// What the rest of the program has of a run's calibration; the decode thread has no part in it.
-#[derive(Debug)]
-pub struct CalibrationControl<S: Sharing = Real> {
-    /// 1 where identities are asked for.
-    asked: S::Number,
-    latest: Mutex<Option<Arc<Identities>>>,
-    counters: Arc<CalibrationCounters>,
-}
-
-impl<S: Sharing> CalibrationControl<S> {
-    fn new(counters: Arc<CalibrationCounters>) -> Self {
-        Self {
-            asked: S::Number::default(),
-            latest: Mutex::default(),
-            counters,
-        }
-    }
-
-    /// Has identities computed once more, from the last activity, as soon as the reference is whole.
-    pub fn recalibrate(&self) {
-        self.asked.store(1, Relaxed);
-    }
-
-    /// The identities computed last, of the run's units in their order; none before the first.
-    pub fn latest(&self) -> Option<Arc<Identities>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What calibrations came to so far.
-    pub fn counts(&self) -> CalibrationCounts {
-        self.counters.counts()
-    }
+/// Identities on their way.
+struct Computed {
+    identities: Identities,
+    /// Where the reference ended that they were computed from, device ns.
+    end_ns: i64,
 }
 
 /// The decode thread's end.
 pub struct CalibrationPort<S: Sharing = Real> {
     spikes: Sender<S, Entry>,
-    identities: Receiver<S, Box<Identities>>,
-    used: Sender<S, Box<Identities>>,
+    identities: Receiver<S, Box<Computed>>,
+    used: Sender<S, Box<Computed>>,
     /// A gap that could not even be told of yet.
     gap: bool,
-    /// Closed bins told of, where they go in step.
-    told: Option<u64>,
+    /// Closed bins told of.
+    told: Arc<S::Number>,
+    in_step: bool,
     /// Closed bins that the calibrator has dealt with.
     bins: Arc<S::Number>,
     counters: Arc<CalibrationCounters>,
@@ -168,40 +104,42 @@ impl<S: Sharing> CalibrationPort<S> {
                 return;
             }
         }
+        // Before it is: who asks for identities after this means a later bin.
+        let told = self.told.fetch_add(1, Relaxed) + 1;
         let spikes = times_ns.iter().zip(units);
         let spikes = spikes.map(|(&time_ns, &unit)| Entry::Spike { time_ns, unit });
         self.spikes
             .push_iter(spikes.chain(std::iter::once(Entry::Closed { end_ns })));
-        if let Some(told) = &mut self.told {
-            *told += 1;
-            while self.bins.load(Acquire) < *told && self.spikes.read_is_held() {
+        if self.in_step {
+            while self.bins.load(Acquire) < told && self.spikes.read_is_held() {
                 S::pause(LOOK_IN_STEP);
             }
         }
     }
 
-    /// Gives the newest identities to `take`, if there are new ones.
-    pub fn take_new(&mut self, mut take: impl FnMut(&Identities)) {
+    /// Gives the newest identities to `take`, if there are new ones, and says where their reference ended, device ns.
+    pub fn take_new(&mut self, mut take: impl FnMut(&Identities)) -> Option<i64> {
         let mut newest = None;
-        while let Some(identities) = self.identities.try_pop() {
-            if let Some(older) = newest.replace(identities) {
+        while let Some(computed) = self.identities.try_pop() {
+            if let Some(older) = newest.replace(computed) {
                 self.give_back(older);
             }
         }
-        if let Some(identities) = newest {
-            let begin = Instant::now();
-            take(&identities);
-            let ns = begin.elapsed().as_nanos() as u64;
-            self.counters.longest_take_ns.fetch_max(ns, Relaxed);
-            self.counters.taken_in.fetch_add(1, Relaxed);
-            self.give_back(identities);
-        }
+        let computed = newest?;
+        let begin = Instant::now();
+        take(&computed.identities);
+        let ns = begin.elapsed().as_nanos() as u64;
+        self.counters.longest_take_ns.fetch_max(ns, Relaxed);
+        self.counters.taken_in.fetch_add(1, Relaxed);
+        let end_ns = computed.end_ns;
+        self.give_back(computed);
+        Some(end_ns)
     }
 
     /// Lets the calibrator free them.
-    fn give_back(&mut self, identities: Box<Identities>) {
+    fn give_back(&mut self, computed: Box<Computed>) {
         // There is a place: the calibrator empties it before it computes further ones.
-        let given = self.used.try_push(identities);
+        let given = self.used.try_push(computed);
         debug_assert!(given.is_ok());
     }
 }
@@ -224,8 +162,8 @@ impl Compute for IdentityComputer {
 /// The calibrator: spikes in, identities out.
 pub struct Calibrator<S: Sharing = Real, C = IdentityComputer> {
     spikes: Receiver<S, Entry>,
-    identities: Sender<S, Box<Identities>>,
-    used: Receiver<S, Box<Identities>>,
+    identities: Sender<S, Box<Computed>>,
+    used: Receiver<S, Box<Computed>>,
     computer: C,
     config: IdentityConfig,
     wanted: Calibration,
@@ -272,13 +210,15 @@ pub(crate) fn calibration_of<S: Sharing, C: Compute>(
     let (spikes_in, spikes_out) = ring::<S, _>(places);
     let (identities_in, identities_out) = ring::<S, _>(ON_THE_WAY);
     let (used_in, used_out) = ring::<S, _>(USED);
-    let (counters, bins) = (Arc::<CalibrationCounters>::default(), Arc::<S::Number>::default());
+    let (told, bins) = (Arc::<S::Number>::default(), Arc::<S::Number>::default());
+    let counters = Arc::<CalibrationCounters>::default();
     let port = CalibrationPort {
         spikes: spikes_in,
         identities: identities_out,
         used: used_in,
         gap: false,
-        told: wanted.in_step.then_some(0),
+        told: told.clone(),
+        in_step: wanted.in_step,
         bins: bins.clone(),
         counters: counters.clone(),
     };
@@ -292,7 +232,7 @@ pub(crate) fn calibration_of<S: Sharing, C: Compute>(
         bin_ns,
         units,
         bins,
-        control: Arc::new(CalibrationControl::new(counters.clone())),
+        control: Arc::new(CalibrationControl::new(told, counters.clone())),
         counters,
         times_ns: VecDeque::new(),
         unit_numbers: VecDeque::new(),
@@ -344,61 +284,99 @@ impl<S: Sharing, C: Compute> Calibrator<S, C> {
     }
 
     fn take(&mut self, entry: Entry) -> Result<(), IdentityError> {
+        let Some(end_ns) = self.collect(entry) else {
+            return Ok(());
+        };
+        let asked = self.control.asked.load(Relaxed);
+        let due = match (self.last_ns, self.wanted.every_s) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(last_ns), Some(every_s)) => (end_ns - last_ns) as f64 * 1e-9 >= every_s,
+        };
+        let is_asked = asked > 0 && self.number() >= asked;
+        if (due || is_asked) && self.is_whole(end_ns) && self.identities.vacant_len() > 0 {
+            // In this order: less is on its way, then, than `USED` has places for.
+            self.free_used();
+            self.last_ns = Some(end_ns);
+            if is_asked {
+                // Who has asked meanwhile, and means a later bin, goes on asking.
+                let _ = self.control.asked.compare_exchange(asked, 0, Relaxed, Relaxed);
+            }
+            if let Some(computed) = self.compute(end_ns)? {
+                drop(self.identities.try_push(computed));
+            }
+        }
+        self.dealt_with();
+        Ok(())
+    }
+
+    /// Takes an entry in; says where a bin ended, if one did.
+    fn collect(&mut self, entry: Entry) -> Option<i64> {
         match entry {
             Entry::Gap => {
                 self.times_ns.clear();
                 self.unit_numbers.clear();
                 self.whole_from_ns = None;
+                None
             }
             Entry::Spike { time_ns, unit } => {
                 self.times_ns.push_back(time_ns);
                 self.unit_numbers.push_back(unit);
+                None
             }
             Entry::Closed { end_ns } => {
                 let from_ns = *self.whole_from_ns.get_or_insert(end_ns - self.bin_ns);
-                let reference_ns = (self.wanted.reference_s * 1e9).round() as i64;
-                let from_ns = from_ns.max(end_ns - reference_ns);
+                let from_ns = from_ns.max(end_ns - self.reference_ns());
                 self.whole_from_ns = Some(from_ns);
                 let old = self.times_ns.partition_point(|&time| time < from_ns);
                 self.times_ns.drain(..old);
                 self.unit_numbers.drain(..old);
-                let due = match (self.last_ns, self.wanted.every_s) {
-                    (None, _) => true,
-                    (Some(_), None) => false,
-                    (Some(last_ns), Some(every_s)) => (end_ns - last_ns) as f64 * 1e-9 >= every_s,
-                };
-                let due = due || self.control.asked.load(Relaxed) > 0;
-                if due && end_ns - from_ns >= reference_ns && self.identities.vacant_len() > 0 {
-                    // In this order: less is on its way, then, than `USED` has places for.
-                    self.free_used();
-                    self.last_ns = Some(end_ns);
-                    self.control.asked.store(0, Relaxed);
-                    self.compute(from_ns, end_ns)?;
-                }
-                // After the identities: whoever knows of the bin finds them.
-                self.bins.fetch_add(1, Release);
+                Some(end_ns)
             }
         }
-        Ok(())
     }
 
-    fn compute(&mut self, start_ns: i64, end_ns: i64) -> Result<(), IdentityError> {
+    /// The number of the bin that was collected last, from 1.
+    fn number(&self) -> u64 {
+        self.bins.load(Relaxed) + 1
+    }
+
+    /// What there was to do with that bin is done. After its identities: whoever knows of the bin finds them.
+    fn dealt_with(&self) {
+        self.bins.fetch_add(1, Release);
+    }
+
+    fn reference_ns(&self) -> i64 {
+        (self.wanted.reference_s * 1e9).round() as i64
+    }
+
+    /// Whether there is a whole reference before the end of the bin that was collected last.
+    fn is_whole(&self, end_ns: i64) -> bool {
+        self.whole_from_ns
+            .is_some_and(|from_ns| end_ns - from_ns >= self.reference_ns())
+    }
+
+    /// Identities of the reference that ends with the bin that was collected last.
+    fn compute(&mut self, end_ns: i64) -> Result<Option<Box<Computed>>, IdentityError> {
+        let start_ns = end_ns - self.reference_ns();
         let spikes = Spikes {
             times_ns: self.times_ns.make_contiguous(),
             units: self.unit_numbers.make_contiguous(),
         };
         let whole = [Interval { start_ns, end_ns }];
         let reference = Reference::of_stretches(&self.config, self.bin_ns, self.units, spikes, &whole);
-        if let Some(reference) = reference {
-            let begin = Instant::now();
-            let identities = Box::new(self.computer.compute(&reference)?);
-            let ns = begin.elapsed().as_nanos() as u64;
-            let latest = Arc::new((*identities).clone());
-            *self.control.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
-            self.counters.longest_ns.fetch_max(ns, Relaxed);
-            self.counters.made.fetch_add(1, Relaxed);
-            drop(self.identities.try_push(identities));
-        }
-        Ok(())
+        let Some(reference) = reference else {
+            return Ok(None);
+        };
+        let begin = Instant::now();
+        let identities = self.computer.compute(&reference)?;
+        let ns = begin.elapsed().as_nanos() as u64;
+        let latest = Arc::new(identities.clone());
+        *self.control.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
+        self.counters.longest_ns.fetch_max(ns, Relaxed);
+        self.counters.made.fetch_add(1, Relaxed);
+        // After those: whoever knows of them finds them.
+        self.control.computed.store(self.number(), Release);
+        Ok(Some(Box::new(Computed { identities, end_ns })))
     }
 }

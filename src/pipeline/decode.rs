@@ -171,6 +171,12 @@ impl Decoder {
     }
 
     fn finish_bin(&mut self, bin: ClosedBin) {
+        self.show(bin);
+        self.go_on_after(bin);
+    }
+
+    /// Shows a bin that has closed to the model that predicts, and to one that goes along.
+    fn show(&mut self, bin: ClosedBin) {
         self.counts.bins += 1;
         self.live.device_ns.store(bin.end_ns, Relaxed);
         self.deadline = self.parameters.deadline();
@@ -179,7 +185,19 @@ impl Decoder {
         }
         let spikes = self.bins.spikes(bin.end_ns);
         self.predictor.bin_closed(&spikes);
-        if self.models.bin_closed(&mut self.predictor, &spikes) {
+        self.models.bin_closed(&spikes);
+    }
+
+    /// Takes in identities that have been computed, and the model that is ready, and predicts.
+    fn go_on_after(&mut self, bin: ClosedBin) {
+        let (predicts, joined) = self.models.numbers();
+        if let Some(end_ns) = self.predictor.take_identities() {
+            self.bins.record_identities(predicts, end_ns);
+        }
+        if let Some(end_ns) = self.models.take_identities() {
+            self.bins.record_identities(joined, end_ns);
+        }
+        if self.models.exchange(&mut self.predictor) {
             self.costs = Costs::default();
             // What the former made is not held in the new one's name.
             self.kept = None;

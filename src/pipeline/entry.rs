@@ -6,14 +6,15 @@
 //! |---|---|
 //! | 1 events | u32 source, u32 0, then [`SpikeEvent`]s of 16 bytes: spikes and markers, as they were taken from the ring at once |
 //! | 2 sample | u32 source, u32 series, i64 device time in ns, u32 1 where it was kept and 0 where there was no room, u32 0, f32 values |
-//! | 3 closed | i64 bin index, u64 identities taken in so far: the bin closed here, before what follows was taken |
+//! | 3 closed | i64 bin index, u64 times that identities were taken in so far: the bin closed here, before what follows was taken |
 //! | 4 lost | u64 entries that are missing here |
 //! | 5 prediction | header of 112 bytes ([`super::message`]), f32 array |
 //! | 6 output | u32 number of the output, u32 0, header, array |
 //! | 7 joins | u64 model hash, u32 bytes of its file's name, u32 0, that name and its session's in UTF-8: this model goes along from the bin on that closes next |
 //! | 8 predicts | u64 model hash: this model predicts from the bin on that closes next |
+//! | 9 identities | u64 number of a model, 0 the run's first and i the i-th that joined, i64 device ns: identities that were computed from the reference that ended there were taken in, before the prediction of the bin that closes next |
 //!
-//! Kinds 1 to 3, 7 and 8 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
+//! Kinds 1 to 3 and 7 to 9 come from the decode thread, 5 and 6 from the publish thread, and 4 stands in either's stream.
 
 use super::message::{MessageHeader, HEADER_LEN};
 use super::predictor::Origin;
@@ -31,6 +32,7 @@ const PREDICTION: u32 = 5;
 const OUTPUT: u32 = 6;
 const JOINS: u32 = 7;
 const PREDICTS: u32 = 8;
+const IDENTITIES: u32 = 9;
 
 /// A published array with its header.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +70,7 @@ pub enum Entry {
     Closed {
         /// Its index.
         bin: i64,
-        /// Calibrations taken in before its prediction.
+        /// Times that identities were taken in before its prediction, since the run began.
         identities: u64,
     },
     /// Another model goes along, from the bin on that closes next.
@@ -84,6 +86,13 @@ pub enum Entry {
     Predicts {
         /// Its hash.
         hash: u64,
+    },
+    /// Identities of a model's units were taken in, before the prediction of the bin that closes next.
+    Identities {
+        /// Of which model: 0 is the run's first, i the i-th that joined.
+        model: u64,
+        /// Where the reference ended that they were computed from, device ns.
+        end_ns: i64,
     },
     /// Entries are missing.
     Lost {
@@ -163,6 +172,13 @@ impl Entry {
                 }),
             JOINS => Self::joins(content),
             PREDICTS if length == 8 => long(content, 0).map(|hash| Self::Predicts { hash }),
+            IDENTITIES if length == 16 => {
+                let fields = long(content, 0).zip(long(content, 8));
+                fields.map(|(model, end_ns)| Self::Identities {
+                    model,
+                    end_ns: end_ns as i64,
+                })
+            }
             LOST if length == 8 => long(content, 0).map(|entries| Self::Lost { entries }),
             _ => None,
         };
@@ -276,6 +292,11 @@ pub fn put_predicts(out: &mut Vec<u8>, hash: u64) {
     put(out, PREDICTS, &[&hash.to_le_bytes()]);
 }
 
+/// The same of identities that were taken in.
+pub fn put_identities(out: &mut Vec<u8>, model: u64, end_ns: i64) {
+    put(out, IDENTITIES, &[&model.to_le_bytes(), &end_ns.to_le_bytes()]);
+}
+
 /// The same of entries that are missing.
 pub fn put_lost(out: &mut Vec<u8>, entries: u64) {
     put(out, LOST, &[&entries.to_le_bytes()]);
@@ -330,6 +351,7 @@ mod tests {
                 session
             }),
             any::<u64>().prop_map(|hash| Entry::Predicts { hash }),
+            (any::<u64>(), any::<i64>()).prop_map(|(model, end_ns)| Entry::Identities { model, end_ns }),
             any::<u64>().prop_map(|entries| Entry::Lost { entries }),
             (0u32..5, 0u32..5, any::<u32>()).prop_map(|(t, n, flags)| Entry::Prediction(message(t, n, flags))),
             (any::<u32>(), 0u32..5, 0u32..5).prop_map(|(output, t, n)| Entry::Output {
@@ -359,6 +381,7 @@ mod tests {
             Entry::Closed { bin, identities } => put_closed(&mut out, *bin, *identities),
             Entry::Joins { hash, file, session } => put_joins(&mut out, *hash, Origin { file, session }),
             Entry::Predicts { hash } => put_predicts(&mut out, *hash),
+            Entry::Identities { model, end_ns } => put_identities(&mut out, *model, *end_ns),
             Entry::Lost { entries } => put_lost(&mut out, *entries),
             Entry::Prediction(message) => {
                 let (header, array): (_, Vec<u8>) = parts(message);

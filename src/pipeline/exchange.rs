@@ -124,6 +124,10 @@ struct Incoming {
 pub(crate) struct ModelPort<S: Sharing = Real> {
     incoming: Receiver<S, Incoming>,
     next: Option<Incoming>,
+    /// Models that went along so far: the number of the last one, where 0 is the run's first.
+    joined: u64,
+    /// The number of the one that predicts.
+    predicts: u64,
     former: Sender<S, Box<dyn Predictor>>,
     exchanged: Arc<S::Number>,
 }
@@ -157,6 +161,8 @@ pub(crate) fn model_exchange<S: Sharing>(
     let port = ModelPort {
         incoming: incoming_out,
         next: None,
+        joined: 0,
+        predicts: 0,
         former: former_in,
         exchanged: exchanged.clone(),
     };
@@ -182,15 +188,31 @@ impl<S: Sharing> ModelPort<S> {
             return None;
         }
         self.next = self.incoming.try_pop();
+        self.joined += u64::from(self.next.is_some());
         self.next.as_ref().map(|next| next.predictor.as_ref())
     }
 
-    /// A bin has closed: shows it to a model that goes along, and puts that in the place of `running` once it is ready. Returns whether
-    /// it did.
-    pub fn bin_closed(&mut self, running: &mut Box<dyn Predictor>, bin: &BinSpikes<'_>) -> bool {
-        let Some(next) = &mut self.next else { return false };
-        next.predictor.bin_closed(bin);
-        next.bins = next.bins.saturating_sub(1);
+    /// The number of the model that predicts, and of the last that went along.
+    pub fn numbers(&self) -> (u64, u64) {
+        (self.predicts, self.joined)
+    }
+
+    /// A bin has closed: shows it to a model that goes along.
+    pub fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
+        if let Some(next) = &mut self.next {
+            next.predictor.bin_closed(bin);
+            next.bins = next.bins.saturating_sub(1);
+        }
+    }
+
+    /// Has a model that goes along take identities in ([`Predictor::take_identities`]).
+    pub fn take_identities(&mut self) -> Option<i64> {
+        self.next.as_mut()?.predictor.take_identities()
+    }
+
+    /// Puts a model that goes along in the place of `running` once it is ready. Returns whether it did.
+    pub fn exchange(&mut self, running: &mut Box<dyn Predictor>) -> bool {
+        let Some(next) = &self.next else { return false };
         if next.bins > 0 || next.predictor.calibrating() {
             return false;
         }
@@ -198,6 +220,7 @@ impl<S: Sharing> ModelPort<S> {
         if let Some(state) = running.recent_history().filter(|_| next.takes_up) {
             next.predictor.take_up(state);
         }
+        self.predicts = self.joined;
         let former = std::mem::replace(running, next.predictor);
         // There is a place: no other model is handed over before this one is taken out.
         let _ = self.former.try_push(former);
@@ -217,6 +240,7 @@ impl<S: Sharing> ModelPort<S> {
         }
         let takes_up = history(running) == history(predictor.as_ref());
         let bins = u64::MAX;
+        self.joined += 1;
         self.next = Some(Incoming {
             predictor,
             bins,

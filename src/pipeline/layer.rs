@@ -64,6 +64,9 @@ impl<L: Layer> Predictor for L {
     fn bin_closed(&mut self, bin: &BinSpikes<'_>) {
         self.on_bin_closed(bin);
     }
+    fn take_identities(&mut self) -> Option<i64> {
+        self.inner_mut().take_identities()
+    }
     fn network_config(&self) -> Option<&ModelConfig> {
         self.inner().network_config()
     }

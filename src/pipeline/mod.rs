@@ -61,7 +61,7 @@ mod watch;
 mod window;
 
 pub use bin::{BinAssembler, BinConfig, ClosedBin, IngestTotals};
-pub use decode::replay::{Feed, LoadRecorded};
+pub use decode::replay::{Fed, Feed, LoadRecorded};
 pub use exchange::ModelNote;
 pub use guard::GuardConfig;
 pub use handle::RunHandle;

@@ -261,6 +261,9 @@ impl Predictor for NetworkPredictor {
             let seen = calibrated.seen.iter_mut().zip(bin.counts);
             seen.for_each(|(sum, &count)| *sum = sum.saturating_add(count));
         }
+    }
+    fn take_identities(&mut self) -> Option<i64> {
+        let calibrated = self.calibration.as_mut()?;
         let (networks, traces) = ([Some(&mut self.network), self.standby.as_mut()], &mut self.traces);
         let mut networks = networks;
         calibrated.port.take_new(|identities| {
@@ -271,7 +274,7 @@ impl Predictor for NetworkPredictor {
                 traces.compare_with(identities.log_rates().iter().map(|rate| rate.exp()));
             }
             calibrated.ready = true;
-        });
+        })
     }
     fn network_config(&self) -> Option<&ModelConfig> {
         Some(self.network.config())

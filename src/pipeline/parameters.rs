@@ -1,6 +1,7 @@
 //! What may change while a run goes on: numbers that anybody may set, and that the hot threads read bin by bin.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ pub struct Parameters {
     most_rate_hz: AtomicU64,
     /// Whether there is a heartbeat at all does not change in a run.
     heartbeat_ns: AtomicI64,
+    /// Held by whoever sets them, so that what was checked is what is stored; never by those who read them.
+    setting: Mutex<()>,
 }
 
 fn ms(ns: i64) -> Option<f64> {
@@ -67,6 +70,7 @@ impl Parameters {
             stuck_after_ns: AtomicI64::new(stuck_after_ns.unwrap_or(UNSET)),
             most_rate_hz: AtomicU64::new(most_rate_hz.unwrap_or(f64::INFINITY).to_bits()),
             heartbeat_ns: AtomicI64::new(heartbeat_ns.unwrap_or(UNSET)),
+            setting: Mutex::default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Parameters {
     /// # Errors
     /// One sentence about the first that cannot be.
     pub fn set(&self, new: &ParameterValues) -> Result<(), String> {
+        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
         let time = |key: &str, ms: Option<f64>| ms.map(|ms| to_ns(key, ms)).transpose();
         let deadline_ns = time("deadline_ms", new.deadline_ms)?;
         let stuck_after_ns = time("stuck_after_ms", new.stuck_after_ms)?;
@@ -181,6 +186,29 @@ mod tests {
         })
         .unwrap();
         assert_eq!((all.most_rate_hz(), all.values().most_rate_hz), (f64::INFINITY, None));
+    }
+
+    #[test]
+    fn two_at_once_do_not_set_what_neither_could_alone() {
+        let [late, stuck_early] =
+            [(Some(80.0), None), (None, Some(50.0))].map(|(deadline_ms, stuck_after_ms)| ParameterValues {
+                deadline_ms,
+                stuck_after_ms,
+                ..Default::default()
+            });
+        for _ in 0..20_000 {
+            let all = Parameters::new(Some(20_000_000), Some(100_000_000), None, None);
+            let begin = std::sync::Barrier::new(2);
+            let set = |values| {
+                begin.wait();
+                all.set(values).is_ok()
+            };
+            let (first, second) = std::thread::scope(|scope| {
+                let first = scope.spawn(|| set(&late));
+                (set(&stuck_early), first.join().unwrap())
+            });
+            assert_ne!(first, second, "{:?}", all.values());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::bin::EVENTS_AT_ONCE;
 use super::decode::replay::Feed;
 use super::guard::GuardConfig;
+use super::handle::RunHandle;
 use super::output::{self, OutputSpec};
 use super::predictor::Predictor;
 use super::publish::PublishConfig;
@@ -79,6 +80,8 @@ pub struct Attached {
     pub feed: Option<Feed>,
     /// The switch of this run, where somebody has to be able to stop predictions before it has begun ([`RunConfig::switch`]).
     pub switch: Option<Arc<StopSwitch>>,
+    /// Given the run before a subscriber is waited for: others may ask it and stop it from then on.
+    pub before_waiting: Option<Box<dyn FnOnce(Arc<RunHandle>)>>,
 }
 
 /// Why a run could not start.

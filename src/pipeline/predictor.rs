@@ -52,6 +52,12 @@ pub trait Predictor: Send {
     }
     /// A bin has closed: called for every bin in order, before the prediction that follows it. Does not allocate.
     fn bin_closed(&mut self, _bin: &BinSpikes<'_>) {}
+    /// Takes in the newest identities of the units, where some have been computed meanwhile: called after every
+    /// [`bin_closed`](Self::bin_closed), before the prediction that follows it. Says where the reference ended that they were computed
+    /// from, device ns. Does not allocate.
+    fn take_identities(&mut self) -> Option<i64> {
+        None
+    }
     /// Sizes of the network, where there is one: its modalities are looked for among the sources' series.
     fn network_config(&self) -> Option<&ModelConfig> {
         None

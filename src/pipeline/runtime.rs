@@ -202,9 +202,8 @@ impl Run {
         set_up.zeromq_threads(&threads);
         let calibrator = predictor.take_calibrator();
         if let Some(taps) = attached.taps {
-            let control = calibrator.as_ref().map(|calibrator| calibrator.control());
             let longest = longest_entry(shape, &outputs, &series);
-            let (ingest, publish) = taps.split(when_full, longest, control);
+            let (ingest, publish) = taps.split(when_full, longest);
             bins.record_to(ingest);
             publisher.record_to(publish);
         }
@@ -217,7 +216,24 @@ impl Run {
             &null.log_rates,
             &outputs,
         );
+        let handle = Arc::new(RunHandle::new(
+            (live.clone(), stop.clone()),
+            (switch, parameters),
+            (exchange, set_up.compute_threads()),
+            views,
+            (model, units, epoch),
+        ));
+        let (feed, calibrator) = match attached.feed {
+            Some(feed) => (Some((feed, calibrator)), None),
+            None => (None, calibrator),
+        };
+        if let Some(calibrator) = calibrator {
+            handle.calibrate_with(calibrator)?;
+        }
         live.set_state(RunState::Ready);
+        if let Some(before_waiting) = attached.before_waiting {
+            before_waiting(handle.clone());
+        }
         publisher.wait_for_subscriber(config.publish.wait_for_subscriber)?;
         live.set_state(RunState::Running);
 
@@ -238,20 +254,6 @@ impl Run {
                 counts
             }
         })?;
-        let (feed, calibrator) = match attached.feed {
-            Some(feed) => (Some((feed, calibrator)), None),
-            None => (None, calibrator),
-        };
-        let handle = Arc::new(RunHandle::new(
-            (live.clone(), stop.clone()),
-            (switch, parameters),
-            (exchange, set_up.compute_threads()),
-            views,
-            (model, units, epoch),
-        ));
-        if let Some(calibrator) = calibrator {
-            handle.calibrate_with(calibrator)?;
-        }
         let plan = set_up.thread(Role::Decode, config.decode_core);
         let decoder = named("decode").spawn(move || {
             let _entered = plan.enter();

@@ -115,6 +115,10 @@ pub struct RecordingReport {
     pub lost_ingested: u64,
     /// The same of what was published.
     pub lost_published: u64,
+    /// Requests that changed the run and are in it.
+    pub requests: u64,
+    /// Such requests that are not: too many at once, or not written.
+    pub requests_left_out: u64,
     /// Why something could not be written, the first time.
     pub failure: Option<String>,
 }
@@ -378,6 +382,8 @@ impl fmt::Display for RunSummary {
                 bytes,
                 lost_ingested,
                 lost_published,
+                requests,
+                requests_left_out,
                 failure,
             } = recording;
             let megabytes = *bytes as f64 * 1e-6;
@@ -389,6 +395,13 @@ impl fmt::Display for RunSummary {
                     "NOT WHOLE: {lost_ingested} entries of what came in and {lost_published} of what was published are missing{}",
                     failure.as_ref().map_or(String::new(), |failure| format!(" ({failure})"))
                 )?,
+            }
+            if *requests_left_out > 0 {
+                let all = requests + requests_left_out;
+                writeln!(
+                    f,
+                    "requests         {requests_left_out} of {all} that changed the run are NOT recorded: too many at once, or not written"
+                )?;
             }
         }
         if self.imbalances.is_empty() {

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use ringbuf::traits::{Consumer, Observer, Producer};
 
-use super::calibrate::CalibrationControl;
 use super::entry;
 use super::message::flags;
 use super::predictor::Origin;
@@ -155,7 +154,8 @@ impl<S: Sharing> Tap<S> {
 pub(crate) struct IngestTap<S: Sharing = Real> {
     tap: Tap<S>,
     losses: Arc<LossCounters>,
-    calibration: Option<Arc<CalibrationControl>>,
+    /// Times that identities were taken in.
+    identities: u64,
 }
 
 /// The publish thread's tap.
@@ -166,17 +166,12 @@ pub(crate) struct PublishTap<S: Sharing = Real> {
 }
 
 impl<S: Sharing> Taps<S> {
-    /// One for each thread. Entries have at most `longest` bytes of values; `calibration` is the run's.
-    pub(crate) fn split(
-        self,
-        when_full: WhenFull,
-        longest: usize,
-        calibration: Option<Arc<CalibrationControl>>,
-    ) -> (IngestTap<S>, PublishTap<S>) {
+    /// One for each thread. Entries have at most `longest` bytes of values.
+    pub(crate) fn split(self, when_full: WhenFull, longest: usize) -> (IngestTap<S>, PublishTap<S>) {
         let ingest = IngestTap {
             tap: Tap::new(self.ingest, when_full, longest),
             losses: self.losses.clone(),
-            calibration,
+            identities: 0,
         };
         let publish = PublishTap {
             tap: Tap::new(self.publish, when_full, longest),
@@ -213,9 +208,16 @@ impl<S: Sharing> IngestTap<S> {
         self.push(|out| entry::put_predicts(out, hash));
     }
 
+    /// Identities of a model's units were taken in before the bin closes that closes next: of the first model, 0, or the first that
+    /// joined, 1, and so on. Their reference ended at `end_ns`.
+    pub fn identities(&mut self, model: u64, end_ns: i64) {
+        self.identities += 1;
+        self.push(|out| entry::put_identities(out, model, end_ns));
+    }
+
     /// A bin has closed, and the model has been told.
     pub fn closed(&mut self, bin: i64) {
-        let identities = self.calibration.as_ref().map_or(0, |control| control.counts().taken_in);
+        let identities = self.identities;
         self.push(|out| entry::put_closed(out, bin, identities));
     }
 }
@@ -256,7 +258,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_flagged_and_said_in_its_place() {
         let (taps, mut readers) = taps(100);
-        let (mut ingest, mut publish) = taps.split(WhenFull::Refuse, 32, None);
+        let (mut ingest, mut publish) = taps.split(WhenFull::Refuse, 32);
         assert_eq!(publish.flags(), 0);
         let events = [SpikeEvent::spike(5, 1), SpikeEvent::clock(6)];
         // 48 bytes each: two fit.
@@ -270,6 +272,10 @@ mod tests {
         ingest.events(9, &[SpikeEvent::default(); 10]);
         assert_eq!(readers.losses.ingested.load(Relaxed), 3);
         readers.ingest.take(&mut bytes);
+        // Both are 24 bytes long.
+        ingest.identities(2, -7);
+        ingest.closed(4);
+        readers.ingest.take(&mut bytes);
         let of = |source| Entry::Events {
             source,
             events: events.to_vec(),
@@ -277,7 +283,15 @@ mod tests {
         let closed = Entry::Closed { bin: 3, identities: 0 };
         assert_eq!(
             Entry::parse_all(&bytes).unwrap(),
-            [of(0), of(1), Entry::Lost { entries: 2 }, closed]
+            [
+                of(0),
+                of(1),
+                Entry::Lost { entries: 2 },
+                closed,
+                Entry::Lost { entries: 1 },
+                Entry::Identities { model: 2, end_ns: -7 },
+                Entry::Closed { bin: 4, identities: 1 },
+            ]
         );
         assert!(!readers.ingest.is_finished());
         drop(ingest);
@@ -287,7 +301,7 @@ mod tests {
     #[test]
     fn where_nothing_runs_by_the_clock_a_full_ring_is_waited_for() {
         let (taps, mut readers) = taps(64);
-        let (mut ingest, _publish) = taps.split(WhenFull::Wait, 16, None);
+        let (mut ingest, _publish) = taps.split(WhenFull::Wait, 16);
         let decode = std::thread::spawn(move || (0..1_000).for_each(|bin| ingest.closed(bin)));
         let mut bytes = Vec::new();
         while !readers.ingest.is_finished() {

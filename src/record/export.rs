@@ -6,10 +6,14 @@
 //! `spikes_unknown`; of every output `output_TOPIC` `[n, rows, columns]` and `output_TOPIC_bin_index`, `output_TOPIC_flags`,
 //! `output_TOPIC_rows`, `output_TOPIC_model_hash`. Rows from `predicted_bins` (of outputs, from `rows`) on are NaN: there were none.
 //!
-//! What is not in these arrays is counted: `entries_lost` while this was recorded, `left_out_messages`, `left_out_samples` and
+//! Of the requests that changed the run `request_host_ns` (monotonic, as `ingest_ns`), `request_from`, `request` and `request_answer`,
+//! JSON as text.
+//!
+//! What is not in these arrays is counted: `entries_lost` and `requests_left_out` while this was recorded, `left_out_messages`, `left_out_samples` and
 //! `left_out_spikes` that have no place, `damaged_bytes` and `damaged_chunks` that could not be read.
 
 use super::reader::Damage;
+use super::requests::ChangingRequest;
 use super::tables::{MessageTable, Tables};
 use crate::data::arrays::{ArrayWriter, Elements};
 use crate::pipeline::message::MessageHeader;
@@ -37,6 +41,16 @@ const SHORT: [Field<u32>; 6] = [
 ];
 /// What an output has of its own.
 const OF_OUTPUT: [Field<u32>; 2] = [SHORT[0], ("rows", |header| header.bins)];
+
+/// A text of a request: its name, and where it comes from.
+type RequestText = (&'static str, fn(&ChangingRequest) -> String);
+
+/// What is told of a request beside its time.
+pub(super) const REQUEST_TEXTS: [RequestText; 3] = [
+    ("request_from", |request| request.from.clone()),
+    ("request", |request| request.request.to_string()),
+    ("request_answer", |request| request.answer.to_string()),
+];
 
 fn seconds(times_ns: impl Iterator<Item = i64>) -> Vec<f64> {
     times_ns.map(|time| time as f64 * 1e-9).collect()
@@ -102,9 +116,17 @@ pub fn npz(tables: &Tables) -> std::io::Result<Vec<u8>> {
         file.add(&name, &shape(table), Elements::F32(&table.array))?;
         add_headers(&mut file, &format!("{name}_"), table, (&LONG[..1], &OF_OUTPUT))?;
     }
+    let requests = &tables.requests;
+    let times_ns: Vec<i64> = requests.iter().map(|request| request.host_ns).collect();
+    file.add("request_host_ns", &[times_ns.len()], Elements::I64(&times_ns))?;
+    for (name, of) in REQUEST_TEXTS {
+        let texts: Vec<String> = requests.iter().map(of).collect();
+        file.add(name, &[texts.len()], Elements::Text(&texts))?;
+    }
     let damaged = |of: fn(&Damage) -> u64| tables.damage.iter().map(of).sum();
     for (name, count) in [
         ("entries_lost", tables.lost),
+        ("requests_left_out", tables.requests_left_out),
         ("left_out_messages", tables.left_out.messages),
         ("left_out_samples", tables.left_out.samples),
         ("left_out_spikes", tables.left_out.spikes),

@@ -2,8 +2,10 @@
 
 /// The first four bytes of a file.
 pub const MAGIC: [u8; 4] = *b"NHZR";
-/// Version of the layout.
-pub const VERSION: u16 = 1;
+/// Version of the layout that is written.
+pub const VERSION: u16 = 2;
+/// The oldest that is read: it has neither entries of identities nor chunks of requests.
+pub const OLDEST_VERSION: u16 = 1;
 /// Bytes before the first chunk: magic, version, length of a chunk's head.
 pub const FILE_HEAD: usize = 8;
 /// Bytes before a chunk's content.
@@ -27,11 +29,14 @@ pub enum Kind {
     Published = 3,
     /// The summary, JSON: the last chunk of a run that ended by itself.
     Summary = 4,
+    /// Requests that changed the run, JSON.
+    Requests = 5,
 }
 
 impl Kind {
     fn of(code: u32) -> Option<Self> {
-        [Self::Header, Self::Ingested, Self::Published, Self::Summary]
+        use Kind::{Header, Ingested, Published, Requests, Summary};
+        [Header, Ingested, Published, Summary, Requests]
             .into_iter()
             .find(|kind| *kind as u32 == code)
     }
@@ -56,6 +61,15 @@ pub fn file_head() -> [u8; FILE_HEAD] {
     head[4..6].copy_from_slice(&VERSION.to_le_bytes());
     head[6..].copy_from_slice(&(CHUNK_HEAD as u16).to_le_bytes());
     head
+}
+
+/// Whether a file that begins like this is a recording of a version that can be read.
+pub fn is_file_head(head: &[u8; FILE_HEAD]) -> bool {
+    (OLDEST_VERSION..=VERSION).any(|version| {
+        let mut of_version = file_head();
+        of_version[4..6].copy_from_slice(&version.to_le_bytes());
+        *head == of_version
+    })
 }
 
 fn checksum(head: &[u8], content: &[u8]) -> u32 {
@@ -112,7 +126,10 @@ mod tests {
 
     #[test]
     fn the_layout_is_the_documented_one() {
-        assert_eq!(file_head(), *b"NHZR\x01\x00\x18\x00");
+        assert_eq!(file_head(), *b"NHZR\x02\x00\x18\x00");
+        for (version, read) in [(0, false), (1, true), (2, true), (3, false)] {
+            assert_eq!(is_file_head(&[b'N', b'H', b'Z', b'R', version, 0, 24, 0]), read);
+        }
         let mut chunk = Vec::new();
         begin(&mut chunk);
         chunk.extend(b"abc");

@@ -1,5 +1,5 @@
 //! A recording as an NWB 2 file: spikes as `units`, samples below `processing/behavior`, predictions and outputs with their flags
-//! and counts below `processing/neurohorizon`. Times are the device's, in seconds. What is missing stands in `general/notes`.
+//! and counts below `processing/neurohorizon`, and the requests that changed the run in its table `requests`. Times are the device's, in seconds. What is missing stands in `general/notes`.
 //!
 //! NWB ties the index of a ragged column to the column by an object reference in the attribute `target`. The HDF5 library
 //! writes references as datasets only, so that attribute is not there: this program and plain HDF5 readers find the column by
@@ -7,6 +7,7 @@
 
 use hdf5_pure::{AttrValue, DatasetBuilder, FileBuilder, GroupBuilder};
 
+use super::export::REQUEST_TEXTS;
 use super::tables::{MessageTable, SeriesTable, Tables};
 use crate::pipeline::message::MessageHeader;
 
@@ -249,6 +250,53 @@ fn describe(column: &mut DatasetBuilder, kind: &str, description: &str, ids: &mu
     column.set_attr("description", text(description));
 }
 
+/// What the run was told, a request a row.
+fn add_requests(module: &mut GroupBuilder, ids: &mut Ids, tables: &Tables) {
+    if tables.requests.is_empty() {
+        return;
+    }
+    let mut table = module.create_group("requests");
+    for (name, value) in typed((TABLES, "DynamicTable"), &ids.next()) {
+        table.set_attr(name, value);
+    }
+    table.set_attr("description", text("requests that changed the run while it went on"));
+    let names = REQUEST_TEXTS.map(|(name, _)| name.to_string());
+    let columns = std::iter::once("unix_time_s".to_string()).chain(names);
+    table.set_attr("colnames", AttrValue::VarLenStringArray(columns.collect()));
+    let rows: Vec<i64> = (0..tables.requests.len() as i64).collect();
+    let id = table.create_dataset("id");
+    id.with_i64_data(&rows);
+    for (name, value) in typed((TABLES, "ElementIdentifiers"), &ids.next()) {
+        id.set_attr(name, value);
+    }
+    let header = &tables.header;
+    let times_s = tables.requests.iter().map(|request| {
+        let since_start_ns = request.host_ns.saturating_sub(header.created_monotonic_ns);
+        (header.created_unix_ns as f64 + since_start_ns as f64) * 1e-9
+    });
+    let times = table.create_dataset("unix_time_s");
+    times.with_f64_data(&times_s.collect::<Vec<f64>>());
+    describe(
+        times,
+        "VectorData",
+        "when it was heard, s since 1970 of the host's clock",
+        ids,
+    );
+    for (name, of) in REQUEST_TEXTS {
+        let texts: Vec<String> = tables.requests.iter().map(of).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let column = table.create_dataset(name);
+        column.with_vlen_strings(&texts);
+        let about = match name {
+            "request_from" => "where it came from: the control socket, or a signal",
+            "request" => "the request, JSON",
+            _ => "what was answered, JSON",
+        };
+        describe(column, "VectorData", about, ids);
+    }
+    module.add_group(table.finish());
+}
+
 /// The file's bytes.
 ///
 /// # Errors
@@ -320,6 +368,7 @@ pub fn nwb(tables: &Tables) -> Result<Vec<u8>, String> {
             for output in &tables.outputs {
                 add_messages(group, ids, output, ("published beside the predictions", &OF_OUTPUTS));
             }
+            add_requests(group, ids, tables);
         },
     );
     file.add_group(processing.finish());

@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::format::{file_head, ChunkHead, Kind, CHUNK_HEAD, CHUNK_MAGIC, FILE_HEAD};
+use super::format::{is_file_head, ChunkHead, Kind, CHUNK_HEAD, CHUNK_MAGIC, FILE_HEAD};
 use super::header::RunHeader;
+use super::requests::{ChangingRequest, RequestChunk};
 use crate::pipeline::entry::Entry;
 
 /// How far behind a broken chunk another is looked for, bytes: one is written every few hundredths of a second.
@@ -90,9 +91,10 @@ pub struct RecordReader {
     ending: Option<Ending>,
     past_damage: bool,
     damage: Vec<Damage>,
+    requests: RequestChunk,
 }
 
-/// A chunk's kind and its entries.
+/// A chunk's kind and its entries; none where it is of requests.
 pub type Entries = (Kind, Vec<Entry>);
 
 enum Broken {
@@ -129,8 +131,10 @@ impl RecordReader {
             return Err(unusable(format!("{bytes} bytes are no recording")));
         }
         file.read_exact(&mut head).map_err(failed)?;
-        if head != file_head() {
-            return Err(unusable("it does not begin like a recording of this version".into()));
+        if !is_file_head(&head) {
+            return Err(unusable(
+                "it does not begin like a recording that this version can read".into(),
+            ));
         }
         let mut at = FILE_HEAD as u64;
         let header = match read_chunk(&mut file, &mut at, bytes, 0) {
@@ -149,6 +153,7 @@ impl RecordReader {
             ending: None,
             past_damage: false,
             damage: Vec::new(),
+            requests: RequestChunk::default(),
         })
     }
 
@@ -174,6 +179,16 @@ impl RecordReader {
     /// What it says of its run.
     pub fn header(&self) -> &RunHeader {
         &self.header
+    }
+
+    /// Requests that changed the run, as far as was read.
+    pub fn requests(&self) -> &[ChangingRequest] {
+        &self.requests.requests
+    }
+
+    /// Such requests that are not in it, as far as was read: there were too many at once, or they could not be written.
+    pub fn requests_left_out(&self) -> u64 {
+        self.requests.left_out
     }
 
     /// How it ends; known once [`RecordReader::next_entries`] has returned nothing.
@@ -222,6 +237,15 @@ impl RecordReader {
                     return Ok(Ok(Some((kind, entries))));
                 }
                 Err(problem) => problem,
+            },
+            Ok((Kind::Requests, content)) => match serde_json::from_slice(&content) {
+                Ok(RequestChunk { left_out, requests }) => {
+                    self.number += 1;
+                    self.requests.left_out = self.requests.left_out.saturating_add(left_out);
+                    self.requests.requests.extend(requests);
+                    return Ok(Ok(Some((Kind::Requests, Vec::new()))));
+                }
+                Err(error) => format!("requests are no JSON: {error}"),
             },
             Ok((Kind::Summary, content)) => match serde_json::from_slice(&content) {
                 Ok(summary) if self.at == self.bytes => {

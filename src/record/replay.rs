@@ -1,7 +1,7 @@
 //! A recording through the pipeline again, and what comes out beside what came out then.
 
 use std::iter::Peekable;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::acquire::{EventSink, Pace, Poll, SampledSeries, Source, SourceError};
 use crate::pipeline::entry::{Entry, Message};
 use crate::pipeline::message::flags;
 use crate::pipeline::tap::TapReader;
-use crate::pipeline::{Feed, LoadRecorded};
+use crate::pipeline::{Fed, Feed, LoadRecorded};
 
 /// Flags of arrays that are not what the model makes of its bin: a stand-in, or made elsewhere, without identities or by a guard.
 const NOT_FULL: u32 = flags::HELD
@@ -101,32 +101,33 @@ impl Check {
     }
 }
 
-/// What the run took in, up to where it is whole, and a place that says why that was not all of it.
-/// `load` finds the models that took another one's place.
-pub fn feed(reader: RecordReader, load: Box<LoadRecorded>) -> (Feed, Arc<OnceLock<String>>) {
+/// What the run took in, up to where it is whole, and a place that says what became of it. `identities` are all of them that it has
+/// ([`Feed::identities`]); `load` finds the models that took another one's place.
+pub fn feed(reader: RecordReader, identities: Vec<(u64, i64)>, load: Box<LoadRecorded>) -> (Feed, Arc<Fed>) {
     let header = reader.header();
     let mut check = Check {
         sources: header.sources.len(),
         channels: header.series.iter().map(|series| series.channels).collect(),
         next_bin: 0,
     };
-    let ended = Arc::new(OnceLock::new());
-    let why = ended.clone();
+    let fed = Arc::<Fed>::default();
+    let why = fed.clone();
     let entries = reader
         .entries(Kind::Ingested)
         .take_while(move |entry| match check.problem(entry) {
             None => true,
             Some(problem) => {
-                why.get_or_init(|| problem);
+                why.ended.get_or_init(|| problem);
                 false
             }
         });
     let feed = Feed {
         entries: Box::new(entries),
+        identities,
         load,
-        ended: ended.clone(),
+        fed: fed.clone(),
     };
-    (feed, ended)
+    (feed, fed)
 }
 
 /// The first number that is not the same.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::header::{OutputHeader, RunHeader, SeriesHeader};
 use super::reader::{Damage, Ending, RecordError, RecordReader};
+use super::requests::ChangingRequest;
 use crate::data::unit_id;
 use crate::pipeline::entry::{Entry, Message};
 use crate::pipeline::message::MessageHeader;
@@ -56,6 +57,10 @@ pub struct Tables {
     pub predictions: MessageTable,
     /// What was published beside them.
     pub outputs: Vec<MessageTable>,
+    /// Requests that changed the run.
+    pub requests: Vec<ChangingRequest>,
+    /// Such requests that are not there.
+    pub requests_left_out: u64,
     /// Entries that are missing.
     pub lost: u64,
     /// Entries that are not missing and have no place.
@@ -119,6 +124,8 @@ impl Tables {
             series: header.series.iter().cloned().map(SeriesTable::new).collect(),
             predictions,
             outputs: header.outputs.iter().cloned().map(MessageTable::new).collect(),
+            requests: Vec::new(),
+            requests_left_out: 0,
             lost: 0,
             left_out: LeftOut::default(),
             damage: Vec::new(),
@@ -129,6 +136,8 @@ impl Tables {
             entries.into_iter().for_each(|entry| tables.add(&first_units, entry));
         }
         tables.ending = reader.ending().cloned().unwrap_or(tables.ending);
+        tables.requests = reader.requests().to_vec();
+        tables.requests_left_out = reader.requests_left_out();
         tables.damage = reader.damage().to_vec();
         tables.spikes.sort_unstable();
         tables.series.retain(|series| !series.times_ns.is_empty());
@@ -168,7 +177,7 @@ impl Tables {
                 self.left_out.messages += u64::from(!placed);
             }
             Entry::Lost { entries } => self.lost += entries,
-            Entry::Closed { .. } | Entry::Joins { .. } | Entry::Predicts { .. } => {}
+            Entry::Closed { .. } | Entry::Joins { .. } | Entry::Predicts { .. } | Entry::Identities { .. } => {}
         }
     }
 
@@ -177,6 +186,12 @@ impl Tables {
         let mut sentences = Vec::new();
         if self.lost > 0 {
             sentences.push(format!("{} entries were lost while this was recorded", self.lost));
+        }
+        if self.requests_left_out > 0 {
+            sentences.push(format!(
+                "{} requests that changed the run are left out: there were too many at once, or they could not be written",
+                self.requests_left_out
+            ));
         }
         let LeftOut {
             messages,

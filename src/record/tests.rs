@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::format::{begin, file_head, seal, Kind};
 use super::header::{BinsHeader, RunHeader, SeriesHeader, SourceHeader};
+use super::requests::{ChangingRequest, RequestChunk};
 use super::tables::{LeftOut, Tables};
 use super::{Ending, RecordReader};
 use crate::acquire::SpikeEvent;
@@ -227,6 +229,75 @@ fn what_the_headers_count_is_in_both_files() {
 }
 
 #[test]
+fn requests_are_in_both_files_and_those_that_are_not_are_counted() {
+    with_path(|path| {
+        let of = |host_ns, command: &str| ChangingRequest {
+            host_ns,
+            from: "control".into(),
+            request: json!({ "command": command }),
+            answer: json!({"ok": true}),
+        };
+        let chunk = |left_out, requests: &[ChangingRequest]| {
+            let requests = requests.to_vec();
+            (
+                Kind::Requests,
+                serde_json::to_vec(&RequestChunk { left_out, requests }).unwrap(),
+            )
+        };
+        let requests = [of(2_000_000_002, "stop"), of(3, "release"), of(4, "recalibrate")];
+        let (bytes, ends) = file(&[
+            (Kind::Header, serde_json::to_vec(&header()).unwrap()),
+            chunk(2, &requests[..2]),
+            chunk(0, &requests[2..]),
+            chunk(5, &[]),
+            (Kind::Summary, b"{}".to_vec()),
+        ]);
+        std::fs::write(path, &bytes).unwrap();
+        let tables = Tables::read(path).unwrap();
+        assert_eq!((&tables.requests[..], tables.requests_left_out), (&requests[..], 7));
+        let missing = tables.missing();
+        assert!(
+            missing.len() == 1 && missing[0].starts_with("7 requests"),
+            "{missing:?}"
+        );
+        let archive = path.with_extension("npz");
+        std::fs::write(&archive, super::export::npz(&tables).unwrap()).unwrap();
+        let mut arrays = crate::data::arrays::ArrayFile::open(&archive).unwrap();
+        assert_eq!(arrays.take_whole_number("requests_left_out").unwrap(), 7);
+        let (_, times) = arrays.take_f32("request_host_ns", 1).unwrap();
+        assert_eq!(times, [2_000_000_002.0, 3.0, 4.0]);
+        let nwb = hdf5_pure::File::from_bytes(super::nwb::nwb(&tables).unwrap()).unwrap();
+        let column = |name: &str| {
+            nwb.dataset(&format!("processing/neurohorizon/requests/{name}"))
+                .unwrap()
+        };
+        // It began at 1 ns of the one clock, which is 2 ns of the other.
+        assert_eq!(column("unix_time_s").read_f64().unwrap()[0], 2_000_000_001.0 * 1e-9);
+        let commands = column("request").read_string().unwrap();
+        assert_eq!(commands[2], r#"{"command":"recalibrate"}"#);
+        // Damaged requests are left out like other chunks.
+        let mut damaged = bytes.clone();
+        damaged[ends[1] - 1] ^= 1;
+        std::fs::write(path, damaged).unwrap();
+        let tables = Tables::read(path).unwrap();
+        assert_eq!((&tables.requests[..], tables.requests_left_out), (&requests[2..], 5));
+        assert_eq!(tables.damage.len(), 1);
+    });
+}
+
+#[test]
+fn a_recording_of_version_1_is_read() {
+    with_path(|path| {
+        let (mut bytes, _) = small();
+        let (all, _) = read(path, &bytes).unwrap();
+        bytes[4] = 1;
+        assert_eq!(read(path, &bytes).unwrap().0, all);
+        bytes[4] = 3;
+        assert!(read(path, &bytes).is_none());
+    });
+}
+
+#[test]
 fn an_export_goes_on_behind_every_damaged_byte() {
     with_path(|path| {
         let (bytes, ends) = small();
@@ -361,10 +432,10 @@ proptest! {
     /// Nothing that a file says makes the reader panic, even where its checksums are right.
     #[test]
     fn whatever_chunks_hold_is_read_or_refused(
-        chunks in prop::collection::vec((0usize..4, prop::collection::vec(any::<u8>(), 0..60)), 0..5),
+        chunks in prop::collection::vec((0usize..5, prop::collection::vec(any::<u8>(), 0..60)), 0..5),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
-        let kinds = [Kind::Header, Kind::Ingested, Kind::Published, Kind::Summary];
+        let kinds = [Kind::Header, Kind::Ingested, Kind::Published, Kind::Summary, Kind::Requests];
         let mut all = vec![(Kind::Header, serde_json::to_vec(&header()).unwrap())];
         all.extend(chunks.into_iter().map(|(kind, content)| (kinds[kind], content)));
         let (mut bytes, _) = file(&all);

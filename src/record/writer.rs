@@ -21,6 +21,7 @@ use crossbeam_channel::{bounded, RecvTimeoutError, Sender};
 use super::format::{begin, file_head, seal, Kind, CHUNK_HEAD};
 use super::header::RunHeader;
 use super::reader::RecordError;
+use super::requests::{request_log, NotedRequests, RequestLog};
 use crate::pipeline::entry::{self, ENTRY_HEAD};
 use crate::pipeline::tap::{taps, LossCounters, TapReader, TapReaders, Taps};
 use crate::pipeline::{RecordingReport, RunSummary};
@@ -45,6 +46,8 @@ pub struct Recorder {
     path: PathBuf,
     readers: TapReaders,
     options: RecordOptions,
+    log: Arc<RequestLog>,
+    requests: NotedRequests,
 }
 
 /// The threads of a run that is being recorded.
@@ -65,6 +68,7 @@ struct ChunkWriter {
     /// Set where a piece of a chunk could not be cut off: nothing behind it could be read.
     spoilt: bool,
     unsynced: Arc<AtomicBool>,
+    requests: NotedRequests,
 }
 
 /// A kind of entries on its way into chunks.
@@ -103,13 +107,21 @@ impl Recorder {
             _ => failed(source),
         })?;
         let (taps, readers) = taps(options.buffer_bytes);
+        let (log, requests) = request_log();
         let recorder = Self {
             file,
             path: path.to_path_buf(),
             readers,
             options,
+            log: Arc::new(log),
+            requests,
         };
         Ok((recorder, taps))
+    }
+
+    /// Where requests that change the run are noted, from now on.
+    pub fn requests(&self) -> Arc<RequestLog> {
+        self.log.clone()
     }
 
     /// Removes the file: the run did not start.
@@ -150,6 +162,7 @@ impl Recorder {
             unsynced: unsynced.clone(),
             path: self.path,
             file: self.file.try_clone()?,
+            requests: self.requests,
         };
         let lanes = [
             Lane::new(self.readers.ingest, Kind::Ingested),
@@ -233,6 +246,7 @@ impl ChunkWriter {
         loop {
             // Asked before the rings are emptied.
             let finished = lanes.iter().all(|lane| lane.reader.is_finished());
+            self.write_requests();
             // What was published is taken first and written last: what it was made from is then in the file before it.
             let waiting = [1, 0].map(|index| lanes[index].take());
             for (lane, waits) in lanes.iter_mut().zip([waiting[1], waiting[0]]) {
@@ -262,6 +276,18 @@ impl ChunkWriter {
         counter.fetch_add(lost, Relaxed);
     }
 
+    /// Appends what the run was told since the last call.
+    fn write_requests(&mut self) {
+        let Some(requests) = self.requests.take() else { return };
+        let mut chunk = Vec::new();
+        begin(&mut chunk);
+        let written = serde_json::to_writer(&mut chunk, &requests).is_ok() && self.append(Kind::Requests, &mut chunk);
+        match written {
+            true => self.requests.written(&requests),
+            false => self.requests.not_written(&requests),
+        }
+    }
+
     /// Appends a chunk; false where it could not be, and nothing of it is in the file.
     fn append(&mut self, kind: Kind, chunk: &mut [u8]) -> bool {
         if self.spoilt {
@@ -280,11 +306,14 @@ impl ChunkWriter {
     }
 
     fn finish(mut self, summary: &mut RunSummary) {
+        self.write_requests();
         let report = |writer: &Self| RecordingReport {
             file: writer.path.display().to_string(),
             bytes: writer.bytes,
             lost_ingested: writer.losses.ingested.load(Relaxed),
             lost_published: writer.losses.published.load(Relaxed),
+            requests: writer.requests.totals.0,
+            requests_left_out: writer.requests.totals.1 + writer.requests.untold(),
             failure: writer.failure.get().cloned(),
         };
         summary.recording = Some(report(&self));

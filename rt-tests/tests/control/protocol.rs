@@ -148,3 +148,53 @@ fn the_program_does_what_ctl_says() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("STOPPED by a command"), "{errors}");
 }
+
+#[test]
+fn a_run_that_waits_for_a_subscriber_says_so_and_can_be_stopped() {
+    const WAIT_S: u64 = 120;
+    let folder = tempfile::tempdir().unwrap();
+    let program = rt_tests::program();
+    std::fs::write(
+        folder.path().join("rig.toml"),
+        "[simulate]\nunits = 20\nfit_s = 1.0\nduration_s = 60.0\n",
+    )
+    .unwrap();
+    let control = free_endpoint();
+    let mut run = Command::new(&program);
+    run.current_dir(folder.path())
+        .args([
+            "run",
+            "rig.toml",
+            "--json",
+            "--endpoint",
+            "tcp://127.0.0.1:*",
+            "--latest-endpoint",
+            "",
+        ])
+        .args([
+            "--control",
+            &control,
+            "--record",
+            "r.nhr",
+            "--wait-for-subscriber",
+            &WAIT_S.to_string(),
+        ]);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    let client = Client::connect(&control, Duration::from_secs(60), |_| Ok(())).unwrap();
+    let state = client.ask(&Request::State {}).unwrap();
+    assert_eq!(
+        (&state["state"], &state["waits_for"]),
+        (&"READY".into(), &"a subscriber".into()),
+        "{state}"
+    );
+    client.ask(&Request::Stop {}).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(WAIT_S), "it waited");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&summary["outcome"], &summary["recording"]["requests"]),
+        (&"stopped".into(), &1.into()),
+        "{summary}"
+    );
+}

@@ -33,6 +33,13 @@ impl BinAssembler {
         }
     }
 
+    /// Identities of this model's units were taken in, before the bin closes that closes next.
+    pub(crate) fn record_identities(&mut self, model: u64, end_ns: i64) {
+        if let Some(tap) = &mut self.tap {
+            tap.identities(model, end_ns);
+        }
+    }
+
     /// A sample beside the spikes was taken: of which source and series, and whether it was kept.
     pub(crate) fn record_sample(&mut self, of: (usize, usize), time_ns: i64, kept: bool, values: &[f32]) {
         if let Some(tap) = &mut self.tap {

@@ -29,7 +29,8 @@ const EACH_BIN: Calibration = Calibration {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Event {
     Asked,
-    Computed,
+    /// From a reference of so many spikes.
+    Computed(u64),
 }
 
 /// Numbers the identities from 1 on, in place of a network.
@@ -43,16 +44,13 @@ struct Numbering {
 
 impl Compute for Numbering {
     fn compute(&mut self, reference: &Reference) -> Result<Identities, IdentityError> {
-        self.events.lock().unwrap().push(Event::Computed);
+        let of = reference.counts().iter().sum::<f32>();
+        self.events.lock().unwrap().push(Event::Computed(of as u64));
         if let Some(spikes) = self.spikes {
-            assert_eq!(
-                reference.counts().iter().sum::<f32>(),
-                spikes,
-                "a reference with a bin missing"
-            );
+            assert_eq!(of, spikes, "a reference with a bin missing");
         }
         self.computed += 1;
-        Ok(Identities::made_up(vec![self.computed as f32], vec![0.0]))
+        Ok(Identities::made_up(vec![self.computed as f32], vec![of]))
     }
 }
 
@@ -64,7 +62,12 @@ fn ends(numbering: Numbering, wanted: Calibration, places: usize) -> Ends {
 
 /// A bin with one spike.
 fn close(port: &mut CalibrationPort<Modelled>, bin: i64) {
-    port.bin_closed(bin * BIN_NS, &[bin * BIN_NS - 1], &[0]);
+    close_of(port, bin, 1);
+}
+
+/// A bin of so many spikes.
+fn close_of(port: &mut CalibrationPort<Modelled>, bin: i64, spikes: usize) {
+    port.bin_closed(bin * BIN_NS, &vec![bin * BIN_NS - 1; spikes], &vec![0; spikes]);
 }
 
 /// The number of the newest identities, if there are new ones.
@@ -89,29 +92,64 @@ fn in_step() {
     calibrator.join().unwrap();
 }
 
-fn asked_for() {
+/// Bins of one spike, two, three, and identities that are asked for after some of them, or before the first (0): how many spikes the
+/// references had that were looked at.
+fn references(bins: usize, asked_after: &[usize]) -> Vec<u64> {
     let wanted = Calibration {
         every_s: None,
         ..EACH_BIN
     };
     let numbering = Numbering::default();
     let events = numbering.events.clone();
-    let (mut port, calibrator) = ends(numbering, wanted, 8);
+    let (mut port, calibrator) = ends(numbering, wanted, 16);
     let control = calibrator.control();
     let calibrator = loom::thread::spawn(move || calibrator.run().unwrap());
-    close(&mut port, 1);
-    events.lock().unwrap().push(Event::Asked);
-    control.recalibrate();
-    close(&mut port, 2);
+    let mut asked = Vec::new();
+    for bin in 0..=bins {
+        if bin > 0 {
+            close_of(&mut port, bin as i64, bin);
+        }
+        if asked_after.contains(&bin) {
+            events.lock().unwrap().push(Event::Asked);
+            asked.push((bin, control.recalibrate()));
+        }
+        for (after, asked) in &asked {
+            // Whoever is answered has identities of a reference that ended later.
+            if control.is_answered(*asked) {
+                assert!(control.latest().unwrap().log_rates()[0] > *after as f32);
+            }
+        }
+    }
     let early = newest(&mut port);
     drop(port);
     calibrator.join().unwrap();
     let events = events.lock().unwrap();
-    assert_eq!(events.last(), Some(&Event::Computed), "{events:?}");
-    let computed = events.iter().filter(|&&event| event == Event::Computed).count();
-    assert_eq!(control.counts().made, computed as u64);
-    assert_eq!(control.latest().unwrap().embeddings(), [computed as f32]);
-    assert!(early <= Some(computed as u64));
+    let computed: Vec<u64> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Computed(spikes) => Some(*spikes),
+            Event::Asked => None,
+        })
+        .collect();
+    assert!(asked.iter().all(|(_, asked)| control.is_answered(*asked)), "{events:?}");
+    assert_eq!(control.counts().made, computed.len() as u64);
+    assert_eq!(control.latest().unwrap().embeddings(), [computed.len() as f32]);
+    assert!(early <= Some(computed.len() as u64));
+    computed
+}
+
+fn asked_for() {
+    // The first are computed by themselves, before they are asked for or after: neither is an answer.
+    assert_eq!(references(2, &[1]), [1, 2]);
+}
+
+fn asked_for_late() {
+    // However far behind the calibrator is.
+    assert_eq!(references(3, &[2]), [1, 3]);
+}
+
+fn asked_for_twice() {
+    assert_eq!(references(2, &[0, 1]), [1, 2]);
 }
 
 fn more_than_there_are_places_for() {
@@ -156,6 +194,16 @@ fn in_step_identities_are_taken_in_with_the_bin_that_they_are_of() {
 #[test]
 fn identities_that_are_asked_for_are_computed_after_that() {
     model(2, asked_for);
+}
+
+#[test]
+fn a_reference_that_ended_before_identities_were_asked_for_is_no_answer() {
+    model(2, asked_for_late);
+}
+
+#[test]
+fn whoever_asks_while_others_are_answered_is_answered_too() {
+    model(2, asked_for_twice);
 }
 
 #[test]

@@ -73,7 +73,8 @@ fn threads() {
                 units: &[],
             };
             port.joining();
-            if port.bin_closed(&mut running, &spikes) {
+            port.bin_closed(&spikes);
+            if port.exchange(&mut running) {
                 ran.push(running.model_hash());
             }
         }

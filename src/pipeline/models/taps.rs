@@ -21,7 +21,7 @@ fn take(reader: &mut TapReader<Modelled>, entries: &mut Vec<Entry>) {
 fn refusing() {
     const BINS: u64 = 4;
     let (taps, mut readers) = taps_of::<Modelled>(2 * CLOSED);
-    let (mut ingest, _publish) = taps.split(WhenFull::Refuse, 0, None);
+    let (mut ingest, _publish) = taps.split(WhenFull::Refuse, 0);
     let decoder = loom::thread::spawn(move || (0..BINS as i64).for_each(|bin| ingest.closed(bin)));
     let mut entries = Vec::new();
     for _ in 0..2 {
@@ -53,7 +53,7 @@ fn refusing() {
 fn waiting(reader_stays: bool) {
     const BINS: i64 = 3;
     let (taps, mut readers) = taps_of::<Modelled>(CLOSED + 1);
-    let (mut ingest, _publish) = taps.split(WhenFull::Wait, 0, None);
+    let (mut ingest, _publish) = taps.split(WhenFull::Wait, 0);
     let decoder = loom::thread::spawn(move || (0..BINS).for_each(|bin| ingest.closed(bin)));
     let mut entries = Vec::new();
     while reader_stays && !readers.ingest.is_finished() {

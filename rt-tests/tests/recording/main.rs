@@ -1,5 +1,7 @@
 //! A run that is recorded, and replayed to the same bits; killed, and replayed up to there; on a full disk, and going on.
 
+mod calibrated;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,7 +11,6 @@ use neurohorizon::acquire::host_time::monotonic_ns;
 use neurohorizon::acquire::SpikeEvent;
 use neurohorizon::data::{LoadOptions, Recording};
 use neurohorizon::model::checkpoint::{Checkpoint, Stored};
-use neurohorizon::model::config::{IdentityConfig, IdentityScheme, ModelConfig};
 use neurohorizon::pipeline::entry::Entry;
 use neurohorizon::pipeline::message::{flags, MessageHeader};
 use neurohorizon::record::tables::Tables;
@@ -411,60 +412,6 @@ fn a_killed_run_loses_its_last_moments_only_and_is_replayed() {
         ms(lost[lost.len() / 2]),
         ms(lost[lost.len() - 1])
     );
-}
-
-/// A network that computes identities, of no use but for its bits.
-fn with_identities(path: &Path) {
-    let config = ModelConfig {
-        dim: 16,
-        dim_head: 8,
-        identity: Some(IdentityConfig {
-            scheme: IdentityScheme::Binned,
-            window_bins: 10,
-            bin_s: 0.02,
-            hidden: 16,
-            population: true,
-            components: 0,
-            refine: false,
-        }),
-        ..ModelConfig::default()
-    };
-    let checkpoint = Checkpoint::random(&config, 96, 3);
-    std::fs::write(path, checkpoint.to_safetensors(Stored::F32).unwrap()).unwrap();
-}
-
-#[test]
-fn identities_computed_live_are_computed_and_taken_in_again() {
-    let (program, folder) = (program(), tempfile::tempdir().unwrap());
-    let [checkpoint, config, file] = ["c.safetensors", "rig.toml", "r.nhr"].map(|name| folder.path().join(name));
-    with_identities(&checkpoint);
-    let text = format!(
-        "[simulate]\nduration_s = 5.0\n[model]\ncheckpoint = {checkpoint:?}\ndevice = \"cpu\"\nthreads = 1\n\
-         calibrate = {{ reference_s = 1.0, every_s = 1.0 }}\n[publish]\nendpoint = \"tcp://127.0.0.1:*\"\n\
-         latest_endpoint = \"\"\n[record]\nfile = {file:?}\n"
-    );
-    std::fs::write(&config, text).unwrap();
-    let output = command(&program, &["run", config.to_str().unwrap(), "--json"])
-        .output()
-        .unwrap();
-    let summary = json(&output);
-    assert!(summary["calibration"]["taken_in"].as_u64().unwrap() >= 3, "{summary}");
-    let report = replay(&program, &file);
-    assert_eq!(
-        (&report["ended"], &report["same"]),
-        (&Value::Null, &Value::Bool(true)),
-        "{report}"
-    );
-    // Whole predictions that were published are compared, every one.
-    let bins = |key: &str| summary["bins"][key].as_u64().unwrap();
-    let least = bins("full") - bins("shortened") - bins("superseded");
-    let compared = report["compared"].as_u64().unwrap();
-    assert!(
-        (least..=bins("full")).contains(&compared),
-        "{report} {}",
-        summary["bins"]
-    );
-    assert!(compared > 100, "{report}");
 }
 
 /// A shell that lets the program write files of so many blocks of 512 bytes at most.
