@@ -152,28 +152,58 @@ fn evidence(places: &Places, basis: &Basis, whitened: &[f64], unit: usize, delta
         bins,
         own_width: own,
         components: c,
+        weight,
         ..
     } = *places;
+    let width = own + c;
     let limit = f64::from(LOG_RATE_LIMIT);
-    let mut hessian = DMatrix::<f64>::zeros(own + c, own + c);
-    let mut right = DVector::<f64>::zeros(own + c);
-    let mut phi = DVector::<f64>::zeros(own + c);
+    let (of_own, of_components) = delta.as_slice().split_at(own);
+    // Row-major, of which the lower triangle is filled.
+    let mut hessian = vec![0.0; width * width];
+    let mut right = vec![0.0; width];
+    let mut phi = vec![0.0; width];
     for (row, own_row) in places.own.chunks_exact(own).skip(unit).step_by(units).enumerate() {
-        basis.own(own_row, &mut phi.as_mut_slice()[..own]);
+        basis.own(own_row, &mut phi[..own]);
+        let shift = dot(&phi[..own], of_own);
+        // The unit's own numbers are the same in all bins of a place, so that their part is added once.
+        let (mut rates, mut more) = (0.0, 0.0);
+        let mut mixed = vec![0.0; c];
         for bin in row * bins..(row + 1) * bins {
-            phi.as_mut_slice()[own..].copy_from_slice(&whitened[bin * c..(bin + 1) * c]);
+            let components = &whitened[bin * c..(bin + 1) * c];
             let at = bin * units + unit;
-            let rate = (f64::from(places.log_rates[at]) + phi.dot(delta))
-                .clamp(-limit, limit)
-                .exp();
-            let more = f64::from(places.counts[at]) - rate;
-            right.axpy(places.weight * more, &phi, 1.0);
-            hessian.syger(places.weight * rate, &phi, &phi, 1.0);
+            let log_rate = f64::from(places.log_rates[at]) + shift + dot(components, of_components);
+            let rate = weight * log_rate.clamp(-limit, limit).exp();
+            let excess = weight * f64::from(places.counts[at]) - rate;
+            rates += rate;
+            more += excess;
+            for (k, &x) in components.iter().enumerate() {
+                mixed[k] += rate * x;
+                right[own + k] += excess * x;
+                add(&mut hessian[(own + k) * width + own..][..=k], rate * x, components);
+            }
+        }
+        for k in 0..own {
+            right[k] += more * phi[k];
+            add(&mut hessian[k * width..][..=k], rates * phi[k], &phi);
+        }
+        for (k, &x) in mixed.iter().enumerate() {
+            add(&mut hessian[(own + k) * width..][..own], x, &phi);
         }
     }
+    let mut hessian = DMatrix::from_row_slice(width, width, &hessian);
     hessian.fill_upper_triangle_with_lower_triangle();
+    let mut right = DVector::from_vec(right);
     right.gemv(1.0, &hessian, delta, 1.0);
     Evidence { hessian, right }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// `out += scale · x`, as far as `out` goes.
+fn add(out: &mut [f64], scale: f64, x: &[f64]) {
+    out.iter_mut().zip(x).for_each(|(out, x)| *out += scale * x);
 }
 
 /// Every unit's δ, with the prior that all of them make.
