@@ -3,7 +3,7 @@
 use neurohorizon::data::Interval;
 use neurohorizon::model::checkpoint::Checkpoint;
 use neurohorizon::model::config::{HistoryConfig, IdentityConfig, IdentityScheme, ModelConfig};
-use neurohorizon::model::identity::{unidentified, Identities, Reference};
+use neurohorizon::model::identity::{set_refine, unidentified, Identities, IdentityError, Reference};
 use neurohorizon::model::poisson::negative_log_likelihood;
 use neurohorizon::model::traces::{TraceReader, Traces};
 use neurohorizon::model::window::{Spikes, WindowShape};
@@ -209,4 +209,42 @@ fn without_a_path_of_recent_history_there_is_nothing_to_refine() {
     );
     let with_path = format!("{text}[model.recent_history]\n");
     assert!(TrainConfig::parse("new.toml", &with_path).is_ok());
+}
+
+#[test]
+fn a_checkpoint_can_be_told_otherwise_where_there_is_something_to_refine() {
+    let (times_ns, units) = activity(5);
+    let spikes = Spikes {
+        times_ns: &times_ns,
+        units: &units,
+    };
+    let whole = [Interval {
+        start_ns: 0,
+        end_ns: 5 * S,
+    }];
+    let identities = |checkpoint: &Checkpoint| {
+        Identities::compute(checkpoint, &reference(&checkpoint.config, spikes, &whole)).unwrap()
+    };
+    let asked_for = checkpoint(true);
+    let mut told = checkpoint(false);
+    assert!(identities(&told) != identities(&asked_for));
+    set_refine(&mut told, None).unwrap();
+    assert!(identities(&told) == identities(&checkpoint(false)));
+    set_refine(&mut told, Some(true)).unwrap();
+    assert!(identities(&told) == identities(&asked_for));
+    set_refine(&mut told, Some(false)).unwrap();
+    assert!(identities(&told) == identities(&checkpoint(false)));
+
+    let of = |config: ModelConfig, refine| set_refine(&mut Checkpoint::random(&config, 3, 1), refine);
+    let plain = ModelConfig {
+        history: None,
+        ..config(false)
+    };
+    assert!(of(plain.clone(), Some(false)).is_ok());
+    assert!(matches!(of(plain, Some(true)), Err(IdentityError::NothingToRefine)));
+    let looked_up = ModelConfig {
+        identity: None,
+        ..config(false)
+    };
+    assert!(matches!(of(looked_up, Some(true)), Err(IdentityError::NoEncoder)));
 }

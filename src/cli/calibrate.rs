@@ -10,12 +10,13 @@ use serde::Serialize;
 use super::{print_json, CliError};
 use crate::data::{Interval, Position, Recording};
 use crate::model::checkpoint::{Checkpoint, Stored};
-use crate::model::identity::{identified, reference_of, without_encoder, IdentityError};
+use crate::model::identity::{identified, reference_of, set_refine, without_encoder, IdentityError};
 use crate::train::state::write_whole;
 
 /// Compute the units' identities in a session that the network never saw, without a gradient
 ///
-/// From some seconds of every unit's activity, in one forward pass. The checkpoint that is written knows this session's units
+/// From some seconds of every unit's activity, in one forward pass, and refined by the same seconds where the checkpoint was trained
+/// with `refine`, or --refine says so. The checkpoint that is written knows this session's units
 /// by their ids; `run` and `eval` take it like any other. It needs a checkpoint that was trained with [model.identity].
 #[derive(Debug, Args)]
 #[command(
@@ -36,6 +37,10 @@ pub struct CalibrateArgs {
     /// The checkpoint that is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Whether identities are refined by the counts of the reference (weights of recent history, in closed form); what is written says
+    /// so too [default: as the checkpoint says]
+    #[arg(long, value_name = "BOOL")]
+    refine: Option<bool>,
     /// Leave the encoder of identities out of what is written: identities are then weights like others, which `train` can go
     /// on from (training.start_from, training.only = "embeddings")
     #[arg(long)]
@@ -43,7 +48,7 @@ pub struct CalibrateArgs {
     /// Name of the session [default: the recording's]
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     session: Option<String>,
-    /// Print one JSON object: units, reference_s, windows, forward_ms, out
+    /// Print one JSON object: units, reference_s, windows, refined, forward_ms, out
     #[arg(long)]
     json: bool,
 }
@@ -53,6 +58,8 @@ struct Report {
     units: usize,
     reference_s: f64,
     windows: usize,
+    refined: bool,
+    /// What refines them included.
     forward_ms: f64,
     out: PathBuf,
 }
@@ -83,7 +90,8 @@ pub fn reference_interval(
 
 /// Runs the subcommand.
 pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
-    let checkpoint = Checkpoint::load(&args.checkpoint)?;
+    let mut checkpoint = Checkpoint::load(&args.checkpoint)?;
+    set_refine(&mut checkpoint, args.refine)?;
     let recording = Recording::load(&args.recording)?;
     let interval = reference_interval(&checkpoint, &recording, args.from, args.to)?;
     let reference = reference_of(&checkpoint, &recording, interval)?;
@@ -95,14 +103,13 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
         calibrated = without_encoder(calibrated);
     }
     write_whole(&args.out, &calibrated.to_safetensors(Stored::F32)?)?;
-    let window_s = checkpoint
-        .config
-        .identity
-        .map_or(0.0, |config| config.window_ns() as f64 * 1e-9);
+    let identity = checkpoint.config.identity.ok_or(IdentityError::NoEncoder)?;
+    let window_s = identity.window_ns() as f64 * 1e-9;
     let report = Report {
         units: reference.units(),
         reference_s: reference.windows() as f64 * window_s,
         windows: reference.windows(),
+        refined: identity.refine,
         forward_ms,
         out: args.out.clone(),
     };
@@ -110,9 +117,10 @@ pub fn run(args: &CalibrateArgs) -> Result<ExitCode, CliError> {
         print_json(&report)?;
     } else {
         say!(
-            "{} units of {session} from {} s of their activity in {forward_ms:.1} ms: {}",
+            "{} units of {session} from {} s of their activity{} in {forward_ms:.1} ms: {}",
             report.units,
             report.reference_s,
+            if report.refined { ", refined," } else { "" },
             args.out.display()
         );
     }

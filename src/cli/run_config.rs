@@ -188,6 +188,8 @@ pub struct CalibrateSection {
     pub reference_s: f64,
     /// Seconds from one calibration to the next; once only without it.
     pub every_s: Option<f64>,
+    /// Whether identities are refined; as the checkpoint says without it.
+    pub refine: Option<bool>,
 }
 
 impl Default for CalibrateSection {
@@ -195,6 +197,7 @@ impl Default for CalibrateSection {
         Self {
             reference_s: 30.0,
             every_s: None,
+            refine: None,
         }
     }
 }

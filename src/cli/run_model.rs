@@ -7,7 +7,7 @@ use super::run_config::{ms_to_ns, CalibrateSection, ModelSection};
 use super::run_source::{Before, SourceFacts};
 use super::{CliError, Compute, Device};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::identity::unidentified;
+use crate::model::identity::{set_refine, unidentified};
 use crate::model::{BuildError, BuildOptions, UnitMatch};
 use crate::pipeline::behaviour::Behaviour;
 use crate::pipeline::calibrate::Calibration;
@@ -86,8 +86,12 @@ fn network(
         .map(|section| calibration_wanted(section, source.in_step));
     let calibration = calibration.transpose()?;
     let log_rates: Vec<f32> = source.mean_log_rates.iter().map(|&rate| rate as f32).collect();
-    let unidentified = match calibration {
-        Some(_) => Some(unidentified(checkpoint, &source.name, ids, &log_rates)?),
+    let unidentified = match section.calibrate {
+        Some(section) => {
+            let mut unknown = unidentified(checkpoint, &source.name, ids, &log_rates)?;
+            set_refine(&mut unknown, section.refine)?;
+            Some(unknown)
+        }
         None => None,
     };
     let checkpoint = unidentified.as_ref().unwrap_or(checkpoint);
@@ -165,7 +169,9 @@ fn network(
 }
 
 fn calibration_wanted(section: CalibrateSection, in_step: bool) -> Result<Calibration, CliError> {
-    let CalibrateSection { reference_s, every_s } = section;
+    let CalibrateSection {
+        reference_s, every_s, ..
+    } = section;
     for (key, value) in [("reference_s", Some(reference_s)), ("every_s", every_s)] {
         if value.is_some_and(|seconds| !(0.1..=3600.0).contains(&seconds)) {
             return Err(CliError::Config(format!(

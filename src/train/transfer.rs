@@ -20,7 +20,7 @@ use crate::evaluate::predictions::{of_network, Observed, Predictions};
 use crate::evaluate::transfer::{Comparison, Transfer};
 use crate::evaluate::truth::{self, TRUE_RATES};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::identity::{identified, reference_of, without_encoder, IdentityError};
+use crate::model::identity::{identified, reference_of, set_refine, without_encoder, IdentityError};
 use crate::model::network::LOG_RATE_LIMIT;
 use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
@@ -504,11 +504,10 @@ impl<'a> Session<'a> {
 /// The checkpoint with its identities refined where they are not, or not where they are, and how that is called; `None` where there is
 /// nothing to refine.
 fn other_way(checkpoint: &Checkpoint) -> Option<(&'static str, Checkpoint)> {
+    let refine = !checkpoint.config.identity?.refine;
     let mut other = checkpoint.clone();
-    let identity = other.config.identity.as_mut()?;
-    identity.refine = !identity.refine;
-    let name = if identity.refine { REFINED } else { NOT_REFINED };
-    other.config.history.is_some().then_some((name, other))
+    set_refine(&mut other, Some(refine)).ok()?;
+    Some((if refine { REFINED } else { NOT_REFINED }, other))
 }
 
 /// ln of each unit's mean, within the limit of log rates, `[N]`.

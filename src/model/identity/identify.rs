@@ -55,6 +55,9 @@ pub enum IdentityError {
         /// Seconds.
         window_s: f64,
     },
+    /// Weights that are not there cannot be refined.
+    #[error("identities cannot be refined: this checkpoint has no path of recent history ([model.recent_history]), whose weights are what is refined")]
+    NothingToRefine,
     /// The network that identities are refined with.
     #[error("identities cannot be refined: {0}")]
     Refined(String),
@@ -263,6 +266,19 @@ pub fn identified(
     let mut out = unidentified(checkpoint, session, unit_ids, reference.log_rates())?;
     identities.write(&mut out, 1);
     Ok(out)
+}
+
+/// Has identities refined, or not, in place of what the checkpoint says; `None` leaves it at that.
+///
+/// # Errors
+/// A checkpoint without an encoder, or without a path of recent history to refine.
+pub fn set_refine(checkpoint: &mut Checkpoint, refine: Option<bool>) -> Result<(), IdentityError> {
+    let identity = checkpoint.config.identity.as_mut().ok_or(IdentityError::NoEncoder)?;
+    identity.refine = refine.unwrap_or(identity.refine);
+    if identity.refine && checkpoint.config.history.is_none() {
+        return Err(IdentityError::NothingToRefine);
+    }
+    Ok(())
 }
 
 /// The checkpoint with its units' identities as weights like others, and without the encoder that they came from.

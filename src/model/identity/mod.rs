@@ -24,8 +24,8 @@ mod refine;
 use kernels::{Activation, Attention, Backend, Dropout, LinearArgs, Mask, Matrix, Rotary, View, ViewMut};
 
 pub use identify::{
-    identified, reference_of, unidentified, without_encoder, HistoryRows, Identities, IdentityComputer, IdentityError,
-    IDENTITIES_NOTE, TABLES,
+    identified, reference_of, set_refine, unidentified, without_encoder, HistoryRows, Identities, IdentityComputer,
+    IdentityError, IDENTITIES_NOTE, TABLES,
 };
 pub use reference::{window_starts, Reference};
 
