@@ -1,5 +1,7 @@
 //! Reading checkpoints: the real ones, and wrong ones of every kind. Each wrong one gets one sentence, never a panic.
 
+use std::path::Path;
+
 use neurohorizon::model::checkpoint::{layout, Checkpoint, Stored};
 use neurohorizon::model::config::{Decoder, Feedback, IdentityScheme, ModelConfig};
 use neurohorizon::model::identity::unidentified;
@@ -217,6 +219,14 @@ fn older_layers_of_three_entries_are_read() {
     let read = Checkpoint::from_bytes("old", &bytes).map_err(|error| error.to_string());
     let read = read.expect("three entries are enough without a memory");
     assert_eq!(read.tensors, source.tensors);
+}
+
+#[test]
+fn what_has_no_end_is_no_checkpoint() {
+    for path in ["/dev/zero", "/"] {
+        let problem = Checkpoint::load(Path::new(path)).unwrap_err().to_string();
+        assert!(problem.contains("no regular file"), "{problem}");
+    }
 }
 
 #[test]

@@ -91,6 +91,10 @@ pub(super) fn verdict(compared: &Compared, recorded: &Recorded, ended: Option<&s
         return (None, sentence);
     }
     if not_reached > 0 || !why.is_empty() {
+        let why = match (why.is_empty(), recorded.whole) {
+            (true, false) => ": the recording is cut off, without what its last predictions were made from".into(),
+            _ => why,
+        };
         let sentence = format!(
             "the same IN PART: {count} of {published} predictions were compared, and the replay did not come to {not_reached}{why}"
         );

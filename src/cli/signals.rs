@@ -1,4 +1,4 @@
-//! Interrupts: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGUSR2
+//! Interrupts, and a terminal that hangs up: the first asks for an orderly end, the second ends at once. SIGUSR1 asks for new identities of the units; SIGUSR2
 //! stops predictions; SIGXFSZ does not end a run that is recorded.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use crate::acquire::host_time::monotonic_ns;
 /// A flag that the first signal sets, and one that lets the next signal end the program at once.
 pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
     let (stop, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, impatient.clone())
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|source| CliError::System {
@@ -23,11 +23,9 @@ pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
     Ok((stop, impatient))
 }
 
-/// A flag that every signal sets that would otherwise end the program, a terminal's hanging up among them; none ends it at once.
+/// A flag that every signal sets that would otherwise end the program; none ends it at once.
 pub fn catch_every_end() -> Result<Arc<AtomicBool>, CliError> {
-    let (stop, _) = catch()?;
-    register(SIGHUP, &stop)?;
-    Ok(stop)
+    catch().map(|(stop, _)| stop)
 }
 
 /// A flag that SIGUSR1 sets.

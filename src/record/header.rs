@@ -6,6 +6,10 @@ use serde_json::Value;
 use crate::acquire::{SampledSeries, Source};
 use crate::pipeline::OutputSpec;
 
+/// Values that a sample has at most, and events that a ring holds at most: no run has more.
+const MOST_CHANNELS: usize = u16::MAX as usize;
+const MOST_RING_EVENTS: usize = 1 << 28;
+
 /// A series of samples.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesHeader {
@@ -171,13 +175,14 @@ impl RunHeader {
         if self.sources.is_empty() || self.bins.bin_ns <= 0 || self.bins.history_ns <= 0 || self.bins.grace_ns < 0 {
             return Err(format!("a run with {:?} cannot have been", self.bins));
         }
-        if self
-            .series
-            .iter()
-            .chain(self.sources.iter().flat_map(|source| &source.series))
-            .any(|series| series.channels == 0)
-        {
-            return Err("a series without channels".into());
+        let series = self.sources.iter().flat_map(|source| &source.series);
+        for series in self.series.iter().chain(series) {
+            if !(1..=MOST_CHANNELS).contains(&series.channels) {
+                return Err(format!("a series of {} channels", series.channels));
+            }
+        }
+        if !(1..=MOST_RING_EVENTS).contains(&self.bins.ring_events) {
+            return Err(format!("rings of {} events", self.bins.ring_events));
         }
         Ok(())
     }

@@ -19,6 +19,10 @@ const LOOK_AHEAD: u64 = 16 << 20;
 /// Bytes in which a whole chunk is looked for at once.
 const WINDOW: u64 = 1 << 20;
 
+/// How many times the file's length may be checksummed in search of whole chunks behind broken ones: what looks like many long chunks
+/// and is none is not looked into without end.
+const SEARCHES: u64 = 4;
+
 /// Why a recording cannot be read at all.
 #[derive(Debug, Error)]
 pub enum RecordError {
@@ -92,6 +96,8 @@ pub struct RecordReader {
     past_damage: bool,
     damage: Vec<Damage>,
     requests: RequestChunk,
+    /// Bytes that may still be checksummed in search of whole chunks.
+    to_search: u64,
 }
 
 /// A chunk's kind and its entries; none where it is of requests.
@@ -154,6 +160,7 @@ impl RecordReader {
             past_damage: false,
             damage: Vec::new(),
             requests: RequestChunk::default(),
+            to_search: bytes.saturating_mul(SEARCHES),
         })
     }
 
@@ -306,6 +313,10 @@ impl RecordReader {
         let Some(chunk) = ChunkHead::read(&head).filter(|chunk| u64::from(chunk.length) <= left) else {
             return Ok(None);
         };
+        let Some(to_search) = self.to_search.checked_sub(u64::from(chunk.length)) else {
+            return Ok(None);
+        };
+        self.to_search = to_search;
         let mut content = vec![0; chunk.length as usize];
         self.file.read_exact(&mut content)?;
         Ok(chunk.fits(&head, &content).then_some(chunk.number))
@@ -328,7 +339,8 @@ impl RecordReader {
         });
         read.map_err(|source| self.failed(source))?;
         // A chunk that is whole but says what it cannot say stands at the beginning.
-        Ok(if (0..rest.len()).any(|start| is_chunk(&rest[start..])) {
+        let to_search = &mut self.to_search;
+        Ok(if (0..rest.len()).any(|start| is_chunk(&rest[start..], to_search)) {
             Ending::Damaged { at, left_over, problem }
         } else {
             Ending::CutOff { at, left_over }
@@ -380,13 +392,20 @@ fn read_chunk(file: &mut impl Read, at: &mut u64, bytes: u64, number: u64) -> Re
     Ok((chunk.kind, content))
 }
 
-/// Whether a whole chunk begins here.
-fn is_chunk(bytes: &[u8]) -> bool {
-    bytes.starts_with(&CHUNK_MAGIC)
-        && bytes.first_chunk().is_some_and(|head| {
-            ChunkHead::read(head).is_some_and(|chunk| {
-                let content = bytes.get(CHUNK_HEAD..CHUNK_HEAD + chunk.length as usize);
-                content.is_some_and(|content| chunk.fits(head, content))
-            })
-        })
+/// Whether a whole chunk begins here; takes what is checksummed from `to_search`, and says no where that is used up.
+fn is_chunk(bytes: &[u8], to_search: &mut u64) -> bool {
+    let Some(head) = bytes.first_chunk().filter(|_| bytes.starts_with(&CHUNK_MAGIC)) else {
+        return false;
+    };
+    let Some(chunk) = ChunkHead::read(head) else {
+        return false;
+    };
+    let Some(content) = bytes.get(CHUNK_HEAD..CHUNK_HEAD + chunk.length as usize) else {
+        return false;
+    };
+    match to_search.checked_sub(content.len() as u64) {
+        Some(left) => *to_search = left,
+        None => return false,
+    }
+    chunk.fits(head, content)
 }

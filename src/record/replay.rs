@@ -200,6 +200,11 @@ fn next_group(entries: &mut Peekable<impl Iterator<Item = Entry>>) -> Option<Gro
     Some(Group { prediction, outputs })
 }
 
+/// Whether it may be what stood in for a bin that was late or had no slot: its counts are then the next one's.
+fn has_no_counts(prediction: &Message) -> bool {
+    prediction.header.flags & flags::SKIPPED != 0
+}
+
 impl<I: Iterator<Item = Entry>> Comparison<I> {
     /// With what was published.
     pub fn new(recorded: I) -> Self {
@@ -220,7 +225,13 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
     pub fn look(&mut self, reader: &mut TapReader) -> Result<(), String> {
         self.bytes.clear();
         reader.take(&mut self.bytes);
-        for entry in Entry::parse_all(&self.bytes)? {
+        self.take(Entry::parse_all(&self.bytes)?);
+        Ok(())
+    }
+
+    /// The same of entries.
+    pub(super) fn take(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
             match entry {
                 Entry::Prediction(prediction) => {
                     self.flush();
@@ -237,7 +248,6 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// What it came to.
@@ -262,9 +272,7 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
                 Some(recorded) if recorded.prediction.header.bin_index < bin => self.report.only_recorded += 1,
                 Some(recorded) if recorded.prediction.header.bin_index == bin => {
                     self.compare(&recorded, &replayed);
-                    // What stood in for a bin has no counts: they are the next one's.
-                    let stood_in = recorded.prediction.header.flags & flags::STUCK != 0;
-                    self.last_matched = (!stood_in).then_some(bin);
+                    self.last_matched = (!has_no_counts(&recorded.prediction)).then_some(bin);
                     return;
                 }
                 later => {
@@ -281,7 +289,7 @@ impl<I: Iterator<Item = Entry>> Comparison<I> {
         let bin = was.bin_index;
         let mut fields = vec![("bin_end_ns", was.bin_end_ns as f64, is.bin_end_ns as f64)];
         // It counts since the last prediction: where one was lost, since another.
-        if self.last_matched == Some(bin - 1) && was.flags & flags::STUCK == 0 {
+        if self.last_matched == Some(bin - 1) && !has_no_counts(&recorded.prediction) {
             fields.push(("spikes_in", f64::from(was.spikes_in), f64::from(is.spikes_in)));
         }
         for (what, recorded, replayed) in fields {

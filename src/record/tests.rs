@@ -7,12 +7,13 @@ use serde_json::json;
 
 use super::format::{begin, file_head, seal, Kind};
 use super::header::{BinsHeader, RunHeader, SeriesHeader, SourceHeader};
+use super::replay::Comparison;
 use super::requests::{ChangingRequest, RequestChunk};
 use super::tables::{LeftOut, Tables};
 use super::{Ending, RecordReader};
 use crate::acquire::SpikeEvent;
 use crate::pipeline::entry::{self, Entry};
-use crate::pipeline::message::MessageHeader;
+use crate::pipeline::message::{flags, MessageHeader};
 
 fn header() -> RunHeader {
     RunHeader {
@@ -356,6 +357,80 @@ fn chunks_that_are_missing_doubled_or_far_behind_damage_are_told_apart() {
         assert_eq!(tables.damage.len(), 1);
         assert_eq!((tables.damage[0].chunks, tables.spikes.len()), (2, 1));
     });
+}
+
+/// What looks like many long chunks would otherwise be checksummed as often.
+#[test]
+fn what_looks_like_many_long_chunks_is_not_looked_into_without_end() {
+    let (mut bytes, ends) = small();
+    bytes.truncate(ends[0]);
+    let heads = 100_000;
+    for head in 0..heads {
+        let mut chunk = Vec::new();
+        begin(&mut chunk);
+        seal(&mut chunk, Kind::Ingested, 1);
+        let left = ((heads - head - 1) * chunk.len()) as u32;
+        chunk[16..20].copy_from_slice(&left.to_le_bytes());
+        bytes.extend(chunk);
+    }
+    with_path(|path| {
+        let (_, ending) = read(path, &bytes).unwrap();
+        assert!(!matches!(ending, Ending::Whole { .. }), "{ending:?}");
+        assert!(Tables::read(path).is_ok());
+    });
+}
+
+#[test]
+fn sizes_that_no_run_has_are_refused() {
+    let refused = |change: &dyn Fn(&mut RunHeader)| {
+        let mut absurd = header();
+        change(&mut absurd);
+        absurd.check().unwrap_err()
+    };
+    assert!(header().check().is_ok());
+    assert!(refused(&|header| header.bins.ring_events = 1 << 62).contains("rings of"));
+    assert!(refused(&|header| header.bins.ring_events = 0).contains("rings of 0"));
+    for channels in [0, 1 << 62] {
+        assert!(refused(&|header| header.series[0].channels = channels).contains("channels"));
+        let of_a_source = |header: &mut RunHeader| {
+            let mut series = header.series.clone();
+            series[0].channels = channels;
+            header.sources[0].series = series;
+        };
+        assert!(refused(&of_a_source).contains("channels"));
+    }
+}
+
+/// A bin that was stood in for has no counts; whoever comes next has them.
+#[test]
+fn counts_of_a_bin_that_was_stood_in_for_are_not_compared() {
+    let counted = |bin: i64, spikes_in: u32, flags: u32| {
+        prediction(bin, &[0.5, -0.5], 1, |header| {
+            header.spikes_in = spikes_in;
+            header.flags = flags;
+        })
+    };
+    let stood_in = flags::NEUTRAL | flags::SKIPPED;
+    let compared = |recorded: [Vec<u8>; 4], replayed: [Vec<u8>; 4]| {
+        let recorded = Entry::parse_all(&recorded.concat()).unwrap();
+        let mut comparison = Comparison::new(recorded.into_iter());
+        comparison.take(Entry::parse_all(&replayed.concat()).unwrap());
+        comparison.finish()
+    };
+    let replayed = || [counted(0, 5, 0), counted(1, 5, 0), counted(2, 5, 0), counted(3, 5, 0)];
+    let recorded = [
+        counted(0, 5, 0),
+        counted(1, 0, stood_in),
+        counted(2, 10, 0),
+        counted(3, 5, 0),
+    ];
+    let report = compared(recorded, replayed());
+    assert_eq!((report.compared, report.equal, report.not_full), (3, 3, 1));
+    assert_eq!(report.first_difference, None);
+    // Where nothing was stood in for they are.
+    let other = [counted(0, 5, 0), counted(1, 5, 0), counted(2, 6, 0), counted(3, 5, 0)];
+    let report = compared(other, replayed());
+    assert_eq!(report.first_difference.map(|difference| difference.bin), Some(2));
 }
 
 #[test]

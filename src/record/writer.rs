@@ -40,9 +40,11 @@ pub struct RecordOptions {
     pub overwrite: bool,
 }
 
-/// A file that nothing has been written to yet.
+/// A file that nothing has been written to yet. It has another name beside its own until its header is written, so that a run that
+/// does not start leaves what was there as it was.
 pub struct Recorder {
     file: File,
+    starting: PathBuf,
     path: PathBuf,
     readers: TapReaders,
     options: RecordOptions,
@@ -85,31 +87,26 @@ impl Recorder {
     /// Makes the file, and the taps that a run is started with.
     ///
     /// # Errors
-    /// Where there is such a file already and it may not be replaced, or the system refuses.
+    /// Where there is such a file already and it may not be replaced, or is being written, or the system refuses.
     pub fn create(path: &Path, options: RecordOptions) -> Result<(Self, Taps), RecordError> {
         let failed = |source| RecordError::Read {
             path: path.to_path_buf(),
             source,
         };
-        if options.overwrite {
-            // A new file of the name: whoever reads the old one keeps it.
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
+        check_name_is_free(path, options.overwrite)?;
+        let starting = starting(path);
+        let file = OpenOptions::new().append(true).create(true).open(&starting);
+        let file = file.map_err(failed)?;
+        if file.try_lock().is_err() {
+            return Err(unusable(path, "another run is about to write it"));
         }
-        let file = OpenOptions::new().append(true).create_new(true).open(path);
-        let file = file.map_err(|source| match source.kind() {
-            std::io::ErrorKind::AlreadyExists => RecordError::Unusable {
-                path: path.to_path_buf(),
-                problem: "there is such a file already (--overwrite replaces it)".into(),
-            },
-            _ => failed(source),
-        })?;
+        // What a run left that was killed before it began.
+        file.set_len(0).map_err(failed)?;
         let (taps, readers) = taps(options.buffer_bytes);
         let (log, requests) = request_log();
         let recorder = Self {
             file,
+            starting,
             path: path.to_path_buf(),
             readers,
             options,
@@ -127,7 +124,7 @@ impl Recorder {
     /// Removes the file: the run did not start.
     pub fn discard(self) {
         // Nothing is in it.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.starting);
     }
 
     /// Writes the header and starts the threads.
@@ -135,9 +132,16 @@ impl Recorder {
     /// # Errors
     /// Where the system refuses.
     pub fn start(self, header: &RunHeader) -> Result<StartedRecorder, RecordError> {
-        let path = self.path.clone();
-        self.started(header)
-            .map_err(|source| RecordError::Read { path, source })
+        let (path, starting, overwrite) = (self.path.clone(), self.starting.clone(), self.options.overwrite);
+        // The name may have been taken since.
+        check_name_is_free(&path, overwrite)
+            .and_then(|()| {
+                self.started(header)
+                    .map_err(|source| RecordError::Read { path, source })
+            })
+            .inspect_err(|_| {
+                let _ = std::fs::remove_file(&starting);
+            })
     }
 
     fn started(mut self, header: &RunHeader) -> std::io::Result<StartedRecorder> {
@@ -148,6 +152,7 @@ impl Recorder {
         self.file.write_all(&file_head())?;
         self.file.write_all(&chunk)?;
         self.file.sync_all()?;
+        std::fs::rename(&self.starting, &self.path)?;
         // The name itself is on the disk once the folder is.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -186,6 +191,40 @@ impl Recorder {
             sync,
             stop_sync,
         })
+    }
+}
+
+/// Where a file lies until it has its name.
+fn starting(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".starting");
+    path.with_file_name(name)
+}
+
+fn unusable(path: &Path, problem: &str) -> RecordError {
+    RecordError::Unusable {
+        path: path.to_path_buf(),
+        problem: problem.into(),
+    }
+}
+
+/// # Errors
+/// A file of this name that may not be replaced, that a run is writing, or that is none.
+fn check_name_is_free(path: &Path, overwrite: bool) -> Result<(), RecordError> {
+    let failed = |source| RecordError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+        Ok(_) if !overwrite => Err(unusable(path, "there is such a file already (--overwrite replaces it)")),
+        Ok(found) if !found.is_file() => Err(unusable(path, "it is no file that could be replaced")),
+        // A lock ends with the process that has it.
+        Ok(_) => match File::open(path).map_err(failed)?.try_lock() {
+            Ok(()) => Ok(()),
+            Err(_) => Err(unusable(path, "a run is writing it")),
+        },
     }
 }
 

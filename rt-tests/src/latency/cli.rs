@@ -188,6 +188,9 @@ fn suite(arguments: &Arguments) -> Result<bool, String> {
         say(&format!("the figures are kept in {}", file.display()));
     }
     say(&report.summary());
+    if gates::none_measured(&report.gates) {
+        return Err("nothing could be measured: no gate passed, and none failed".into());
+    }
     Ok(gates::all_passed(&report.gates))
 }
 

@@ -268,6 +268,13 @@ pub fn only_ratios_failed(gates: &[Gate]) -> bool {
     failed.peek().is_some() && failed.all(|gate| gate.kind == Kind::Ratio)
 }
 
+/// Whether there is neither one that has passed nor one that has failed.
+pub fn none_measured(gates: &[Gate]) -> bool {
+    !gates
+        .iter()
+        .any(|gate| matches!(gate.verdict, Verdict::Passed | Verdict::Failed))
+}
+
 /// Whether none has failed.
 pub fn all_passed(gates: &[Gate]) -> bool {
     gates.iter().all(|gate| gate.verdict != Verdict::Failed)

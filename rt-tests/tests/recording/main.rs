@@ -5,7 +5,7 @@ mod calibrated;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neurohorizon::acquire::host_time::monotonic_ns;
 use neurohorizon::acquire::SpikeEvent;
@@ -163,6 +163,62 @@ fn a_damaged_recording_is_exported_around_the_damage_and_replayed_up_to_it() {
     );
     assert_eq!(report["published"].as_u64(), Some(exported as u64), "{report}");
     assert!(report["verdict"].as_str().unwrap().contains("damaged"), "{report}");
+}
+
+#[test]
+fn a_run_that_does_not_start_leaves_the_recording_that_was_there() {
+    let (program, folder) = (program(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("kept.nhr");
+    std::fs::write(&file, "a session").unwrap();
+    let context = zmq::Context::new();
+    let taken = context.socket(zmq::PUB).unwrap();
+    taken.bind("tcp://127.0.0.1:*").unwrap();
+    let taken = taken.get_last_endpoint().unwrap().unwrap();
+    let mut arguments = run_arguments(file.to_str().unwrap(), "max", "1");
+    arguments.push("--overwrite");
+    let endpoint = arguments.iter().position(|argument| *argument == "--endpoint").unwrap() + 1;
+    arguments[endpoint] = &taken;
+    let output = command(&program, &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"a session");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    // One that starts replaces it.
+    arguments[endpoint] = "tcp://127.0.0.1:*";
+    assert!(command(&program, &arguments).status().unwrap().success());
+    assert!(RecordReader::open(&file).is_ok());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_recording_that_is_being_written_is_not_replaced() {
+    let (program, folder) = (program(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("live.nhr");
+    let mut arguments = run_arguments(file.to_str().unwrap(), "1", "4");
+    arguments.push("--overwrite");
+    let first = command(&program, &arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut first = first.unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !file.exists() {
+        assert!(Instant::now() < until, "there is no recording");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let second = command(&program, &arguments).output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        second.status.code() == Some(2) && said.contains("a run is writing it"),
+        "{said}"
+    );
+    assert!(first.wait().unwrap().success());
+    let mut reader = RecordReader::open(&file).unwrap();
+    while reader.next_entries().unwrap().is_some() {}
+    assert!(
+        matches!(reader.ending(), Some(Ending::Whole { .. })),
+        "{:?}",
+        reader.ending()
+    );
 }
 
 #[test]

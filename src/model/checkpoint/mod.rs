@@ -123,7 +123,15 @@ impl Checkpoint {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
         let file = path.display().to_string();
-        match std::fs::read(path) {
+        // What has no end, or waits for another program, is never read to its end.
+        let regular = std::fs::metadata(path).and_then(|found| match found.is_file() {
+            true => std::fs::read(path),
+            false => Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "it is no regular file",
+            )),
+        });
+        match regular {
             Ok(bytes) => Self::from_bytes(&file, &bytes),
             Err(error) => Err(CheckpointError {
                 file,
