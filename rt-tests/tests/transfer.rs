@@ -17,7 +17,9 @@ use neurohorizon::train::learner::learners;
 use neurohorizon::train::sampler::Span;
 use neurohorizon::train::set_up::training_set;
 use neurohorizon::train::trainer::Trainer;
-use neurohorizon::train::transfer::{transfer, TransferError, TransferOptions, GLM, IDENTITIES, MEAN_RATE, TUNED_ALL};
+use neurohorizon::train::transfer::{
+    transfer, TransferError, TransferOptions, GLM, MEAN_RATE, ONE_PASS, REFINED, TUNED_ALL,
+};
 use rt_tests::program;
 use serde_json::Value;
 
@@ -146,21 +148,21 @@ fn a_session_is_scored_from_its_first_seconds() {
     let found = run(&recording, &options(&[8.0, 20.0], 20.0));
     let rows = &found.transfer.rows;
     let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    assert_eq!(names.len(), 7, "{names:?}");
-    assert_eq!((names[0], names[6]), (IDENTITIES, "true rates"));
+    assert_eq!(names.len(), 8, "{names:?}");
+    assert_eq!((names[0], names[1], names[7]), (ONE_PASS, REFINED, "true rates"));
     let value = |name: &str, column: usize| {
         let row = rows.iter().find(|row| row.name == name).unwrap();
         row.cells[column].bits.value.unwrap()
     };
     // The null model is the mean rate of the longest beginning.
     assert!(value(MEAN_RATE, 1).abs() < 1e-9 && value(MEAN_RATE, 0) < 0.0);
-    assert!(value(IDENTITIES, 1) > 0.0 && value("true rates", 1) > 3.0 * value(IDENTITIES, 1).abs());
-    assert!(value(IDENTITIES, 0) > value(GLM, 0));
+    assert!(value(ONE_PASS, 1) > 0.0 && value("true rates", 1) > 3.0 * value(ONE_PASS, 1).abs());
+    assert!(value(ONE_PASS, 0) > value(GLM, 0));
     // Every difference is that of the two figures.
     for row in &rows[1..] {
         for (column, cell) in row.cells.iter().enumerate() {
             let more = cell.first_gains_more.unwrap();
-            let expected = value(IDENTITIES, column) - cell.bits.value.unwrap();
+            let expected = value(ONE_PASS, column) - cell.bits.value.unwrap();
             assert!(
                 (more.value.unwrap() - expected).abs() < 1e-9 && more.ci95.is_some(),
                 "{}",
@@ -381,7 +383,7 @@ fn the_program_writes_table_page_and_json() {
     let text = String::from_utf8_lossy(&printed.stdout);
     assert!(printed.status.success(), "{printed:?}");
     for part in [
-        IDENTITIES,
+        ONE_PASS,
         "fine-tuned embeddings",
         TUNED_ALL,
         "8 s",
@@ -408,7 +410,7 @@ fn the_program_writes_table_page_and_json() {
     refused_references(path);
     let json = with(&["--no-fine-tuning", "--json"]);
     let report: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(report["rows"].as_array().unwrap().len(), 5);
+    assert_eq!(report["rows"].as_array().unwrap().len(), 6);
     assert_eq!(report["seconds"], serde_json::json!([8.0, 20.0]));
     assert!(report["rows"][0]["cells"][1]["bits"]["value"].as_f64().unwrap() > 0.0);
     assert_eq!(report["fine_tuning"], Value::Null);

@@ -2,7 +2,7 @@
 //! kind, which computes the units' identities from the last of them and hands these back between two bins.
 //!
 //! ```text
-//! decode thread   bins' spikes ─ring→  calibrator thread: reference → one forward pass
+//! decode thread   bins' spikes ─ring→  calibrator thread: reference → one forward pass, refined or not
 //!                 takes them in ←ring─ identities
 //! ```
 //! What the decode thread does for it is bounded: it copies spikes into a ring, and once a calibration it writes the units'

@@ -13,7 +13,7 @@ use super::bin::BinAssembler;
 use super::ring::EventWriter;
 use super::sample_ring::{sample_ring, Known, SampleCounters, SampleReader};
 use super::sample_window::SampleWindow;
-use crate::acquire::{SampledSeries, Source};
+use crate::acquire::{Pace, SampledSeries, Source};
 use crate::model::conditions::Tokens;
 use crate::model::config::{ConditionConfig, ConditionKind, ModelConfig};
 
@@ -77,6 +77,8 @@ pub(crate) struct Modalities {
     unknown: Arc<AtomicU64>,
     /// The series of the modalities, then those that only a recording keeps: what samples are numbered by.
     series: Vec<SampledSeries>,
+    /// Whether no time passes but that of the data, so that samples of later bins can wait.
+    wait: bool,
 }
 
 /// Samples that there is room for.
@@ -192,6 +194,7 @@ impl Modalities {
             counters,
             unknown,
             series: all,
+            wait: sources.iter().all(|source| source.pace() == Pace::AsFast),
         })
     }
 
@@ -207,7 +210,8 @@ impl Modalities {
     }
 
     /// Takes what the rings hold, and says how many samples that were. Samples of later bins stay in their ring while there is
-    /// no room for them and the open bin is due; where it is not, they are refused.
+    /// no room for them and the open bin is due, or sources run as fast as they may and so ahead of it; else they are refused, as one
+    /// whose time is far ahead would hold up all behind it.
     pub fn take(&mut self, bins: &mut BinAssembler) -> usize {
         let (due_ns, can_close) = (bins.open_due_ns(), bins.can_close());
         let mut taken = 0;
@@ -215,7 +219,7 @@ impl Modalities {
             while let Some(front) = reader.front() {
                 let modality = self.list.get_mut(front.modality);
                 let no_room = front.time_ns >= due_ns && modality.as_ref().is_some_and(|own| own.window.is_full());
-                if no_room && can_close {
+                if no_room && (can_close || self.wait) {
                     break;
                 }
                 taken += 1;

@@ -15,7 +15,7 @@ const MS: i64 = 1_000_000;
 const BIN: i64 = 20 * MS;
 
 /// Series only: what they hold is pushed by the tests.
-struct Silent(Vec<SampledSeries>);
+struct Silent(Vec<SampledSeries>, Pace);
 
 impl Source for Silent {
     fn name(&self) -> &str {
@@ -28,7 +28,7 @@ impl Source for Silent {
         &self.0
     }
     fn pace(&self) -> Pace {
-        Pace::AsFast
+        self.1
     }
     fn start_ns(&self) -> i64 {
         0
@@ -43,12 +43,16 @@ impl Source for Silent {
 }
 
 fn silent(series: &[(&str, usize)]) -> Box<dyn Source> {
+    silent_at(series, Pace::Clocked(1.0))
+}
+
+fn silent_at(series: &[(&str, usize)], pace: Pace) -> Box<dyn Source> {
     let series = series.iter().map(|&(name, channels)| SampledSeries {
         name: name.into(),
         unit: String::new(),
         channels,
     });
-    Box::new(Silent(series.collect()))
+    Box::new(Silent(series.collect(), pace))
 }
 
 fn condition(series: &str, kind: ConditionKind, step_s: f64, channels: usize) -> ConditionConfig {
@@ -247,4 +251,26 @@ fn series_that_do_not_fit_the_network_are_refused_by_name() {
     );
     let twice = refused(&[silent(&[("image", 1)]), silent(&[("image", 1)])]);
     assert_eq!(twice, "series image is delivered twice, by silent and by silent");
+}
+
+#[test]
+fn a_source_that_runs_ahead_loses_no_sample_to_a_window_that_is_full() {
+    let sources = [silent_at(&[("hand", 2), ("image", 1)], Pace::AsFast)];
+    let (mut bins, mut modalities, mut writers) = set_up(&sources).unwrap();
+    // Five seconds of both, before a single marker can be taken.
+    for number in 0..5_000 {
+        writers[0].sample(0, number * MS, &[number as f32, 0.0]);
+    }
+    assert!(look(&mut bins, &mut modalities).is_empty());
+    for bin in 1..=250 {
+        writers[0].clock(bin * BIN, 0);
+    }
+    let closed = look(&mut bins, &mut modalities);
+    assert_eq!(closed.len(), 250);
+    let (counts, _) = modalities.counts();
+    assert_eq!(
+        (counts[0].offered, counts[0].in_time, counts[0].late),
+        (5_000, 5_000, 0)
+    );
+    assert_eq!(modalities.totals().1, 0);
 }

@@ -26,11 +26,9 @@ use crate::model::traces::TraceReader;
 use crate::model::window::{Spikes, WindowShape};
 use crate::model::{build, BuildError, BuildOptions, UnitMatch};
 
-/// Names of the rows.
-pub const IDENTITIES: &str = "identities, no gradient";
-/// The same of one pass alone, where the checkpoint refines what it gives.
-pub const NOT_REFINED: &str = "identities, not refined";
-/// The same refined, where the checkpoint does not.
+/// Identities of one pass, without a gradient. The first row is what the checkpoint makes of identities, this or the next.
+pub const ONE_PASS: &str = "identities, one pass";
+/// Identities that are refined.
 pub const REFINED: &str = "identities, refined";
 /// Each unit's mean rate in the seconds.
 pub const MEAN_RATE: &str = "mean rate";
@@ -330,7 +328,7 @@ impl<'a> Session<'a> {
         comparison: &mut Comparison,
         doing: &mut dyn FnMut(Doing),
     ) -> Result<(), TransferError> {
-        doing(Doing::Begins(format!("{seconds} s: {IDENTITIES}"), 0));
+        doing(Doing::Begins(format!("{seconds} s: identities"), 0));
         let part = self.first(seconds)?;
         let mut add = |name, checkpoint: &Checkpoint| {
             let known = known_by(checkpoint, &part)?;
@@ -338,9 +336,9 @@ impl<'a> Session<'a> {
             comparison.add(name, &predictions, String::new());
             Ok::<_, TransferError>(())
         };
-        add(IDENTITIES, self.checkpoint)?;
+        add(name_of(self.checkpoint), self.checkpoint)?;
         match other_way(self.checkpoint) {
-            Some((name, checkpoint)) => add(name, &checkpoint),
+            Some(checkpoint) => add(name_of(&checkpoint), &checkpoint),
             None => Ok(()),
         }
     }
@@ -501,13 +499,20 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The checkpoint with its identities refined where they are not, or not where they are, and how that is called; `None` where there is
-/// nothing to refine.
-fn other_way(checkpoint: &Checkpoint) -> Option<(&'static str, Checkpoint)> {
+/// What its identities are called.
+fn name_of(checkpoint: &Checkpoint) -> &'static str {
+    match checkpoint.config.identity {
+        Some(identity) if identity.refine => REFINED,
+        _ => ONE_PASS,
+    }
+}
+
+/// The checkpoint with its identities refined where they are not, or not where they are; `None` where there is nothing to refine.
+fn other_way(checkpoint: &Checkpoint) -> Option<Checkpoint> {
     let refine = !checkpoint.config.identity?.refine;
     let mut other = checkpoint.clone();
     set_refine(&mut other, Some(refine)).ok()?;
-    Some((if refine { REFINED } else { NOT_REFINED }, other))
+    Some(other)
 }
 
 /// ln of each unit's mean, within the limit of log rates, `[N]`.

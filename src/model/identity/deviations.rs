@@ -28,6 +28,10 @@ const STEPS: usize = 40;
 const FIRST_VARIANCE: f64 = 0.01;
 /// What it does not fall below, so that its inverse is finite.
 const LEAST_PRIOR_VARIANCE: f64 = 1e-8;
+/// Of a log rate, by what is found: rates seven times higher or lower than the encoder has them are accidents of few spikes.
+const LARGEST_CHANGE: f64 = 2.0;
+/// Times that a change is halved before it is given up.
+const MOST_HALVINGS: usize = 6;
 /// A direction that varies by less than this part of the most varying one is none.
 const LEAST_VARIANCE: f64 = 1e-5;
 
@@ -141,8 +145,49 @@ pub(super) fn deviations(places: &Places) -> Vec<f64> {
             .map(|(unit, delta)| evidence(places, &basis, &whitened, unit, delta))
             .collect();
         deltas = shared(&evidence, width);
+        for (unit, delta) in deltas.iter_mut().enumerate() {
+            hold_back(places, &basis, &whitened, unit, delta);
+        }
     }
     deltas.iter().flat_map(|delta| basis.of_weights(delta)).collect()
+}
+
+/// Halves δ until the reference is no less likely than without it and no log rate in it changes by more than [`LARGEST_CHANGE`], and
+/// makes it zero where that does not help: a quadratic form says little of a unit that fires far more than was predicted for a moment,
+/// and a step by it goes far too far.
+fn hold_back(places: &Places, basis: &Basis, whitened: &[f64], unit: usize, delta: &mut DVector<f64>) {
+    let (without, _) = log_likelihood(places, basis, whitened, unit, &DVector::zeros(delta.len()));
+    for _ in 0..MOST_HALVINGS {
+        let (with, largest) = log_likelihood(places, basis, whitened, unit, delta);
+        if with >= without && largest <= LARGEST_CHANGE {
+            return;
+        }
+        *delta *= 0.5;
+    }
+    delta.fill(0.0);
+}
+
+/// Of a unit's counts in the reference with its weights changed by δ, but for what does not depend on δ; and the largest change of a log
+/// rate.
+fn log_likelihood(places: &Places, basis: &Basis, whitened: &[f64], unit: usize, delta: &DVector<f64>) -> (f64, f64) {
+    let (own, c) = (places.own_width, places.components);
+    let limit = f64::from(LOG_RATE_LIMIT);
+    let (of_own, of_components) = delta.as_slice().split_at(own);
+    let mut phi = vec![0.0; own];
+    let (mut sum, mut largest) = (0.0, 0.0f64);
+    let rows = places.own.chunks_exact(own).skip(unit).step_by(places.units);
+    for (row, own_row) in rows.enumerate() {
+        basis.own(own_row, &mut phi);
+        let shift = dot(&phi, of_own);
+        for bin in row * places.bins..(row + 1) * places.bins {
+            let at = bin * places.units + unit;
+            let change = shift + dot(&whitened[bin * c..(bin + 1) * c], of_components);
+            let log_rate = (f64::from(places.log_rates[at]) + change).clamp(-limit, limit);
+            sum += places.weight * (f64::from(places.counts[at]) * log_rate - log_rate.exp());
+            largest = largest.max(change.abs());
+        }
+    }
+    (sum, largest)
 }
 
 /// H and b of a unit about its δ.
@@ -363,6 +408,29 @@ mod tests {
         none.own.fill(0.0);
         none.mixed.fill(0.0);
         assert_eq!(deviations(&none), vec![0.0; UNITS * WIDTH]);
+    }
+
+    /// An artefact, or a cell that is touched: without a limit the first step goes to the end of the range of log rates.
+    #[test]
+    fn a_unit_that_bursts_once_does_not_take_its_rates_along() {
+        let truth = planted(0.4, 1);
+        let (mut seen, other) = (places(&truth, 300, 2), places(&truth, 300, 3));
+        let usual = gained(&other, &deviations(&seen));
+        for spikes in [20.0, 100.0, 1000.0] {
+            // In one place unit 4 is silent otherwise.
+            for (bin, counts) in seen.counts.chunks_exact_mut(UNITS).enumerate() {
+                counts[4] = if bin / BINS == 150 { spikes } else { 0.0 };
+            }
+            let found = deviations(&seen);
+            let own = &seen.own[(150 * UNITS + 4) * OWN..][..OWN];
+            let mixed = &seen.mixed[150 * BINS * COMPONENTS..][..COMPONENTS];
+            let change = own.iter().chain(mixed).zip(&found[4 * WIDTH..]);
+            let change: f64 = change.map(|(&x, delta)| f64::from(x) * delta).sum();
+            assert!(change.abs() <= LARGEST_CHANGE + 1e-9, "{spikes}: {change}");
+            // The others have nothing to do with it.
+            let gain = gained(&other, &found);
+            assert!(gain > 0.7 * usual, "{spikes}: {gain} of {usual}");
+        }
     }
 
     #[test]

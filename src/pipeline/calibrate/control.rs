@@ -28,7 +28,7 @@ pub struct CalibrationCounts {
     pub taken_in: u64,
     /// Bins whose spikes the calibrator could not be told of.
     pub gaps: u64,
-    /// Longest forward pass, ms, beside the decode thread.
+    /// Longest computation of identities, what refines them included, ms, beside the decode thread.
     pub longest_ms: f64,
     /// Longest time that the decode thread took to take identities in, ms.
     pub longest_take_ms: f64,
