@@ -228,6 +228,18 @@ impl ControlSocket {
     }
 }
 
+/// What came from a socket, without what would do something to a terminal.
+fn printable(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            String::from(c)
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
 impl ControlServer {
     /// The address that it really has.
     pub fn address(&self) -> &str {
@@ -236,7 +248,7 @@ impl ControlServer {
 
     /// What it was told since the last call, one line each, for people.
     pub fn news(&self) -> impl Iterator<Item = String> + '_ {
-        self.news.try_iter()
+        self.news.try_iter().map(|news| printable(&news))
     }
 
     /// The run is over: ends the thread. Says what failed.
@@ -502,4 +514,14 @@ fn statistics(run: &RunHandle) -> Value {
         "heartbeats": run.switch().heartbeats(),
         "stops": run.switch().stops(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_came_from_a_socket_is_one_line_that_does_nothing_to_a_terminal() {
+        assert_eq!(printable("loading /x\u{1b}[2J\nü.st"), "loading /x\\u{1b}[2J\\nü.st");
+    }
 }
