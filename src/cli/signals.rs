@@ -12,7 +12,8 @@ use crate::acquire::host_time::monotonic_ns;
 /// A flag that the first signal sets, and one that lets the next signal end the program at once.
 pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
     let (stop, impatient) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up) {
         signal_hook::flag::register_conditional_shutdown(signal, 130, impatient.clone())
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|source| CliError::System {
@@ -21,6 +22,14 @@ pub fn catch() -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), CliError> {
             })?;
     }
     Ok((stop, impatient))
+}
+
+/// Whether the program was started so that a signal does nothing to it, as `nohup` does with SIGHUP. Only Linux says so.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// A flag that every signal sets that would otherwise end the program; none ends it at once.

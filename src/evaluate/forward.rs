@@ -55,17 +55,11 @@ impl Inputs<'_> {
             true => self.spikes.between(start_ns, end_ns),
             false => self.spikes.between(start_ns, start_ns),
         };
-        let excess = past.units.len().saturating_sub(network.plan().max_spikes);
-        times_s.clear();
-        times_s.extend(
-            past.times_ns[excess..]
-                .iter()
-                .map(|&time| (time - start_ns) as f64 * 1e-9),
-        );
+        let (past, excess) = past.newest(network.plan().max_spikes, start_ns, times_s);
         network.set_conditions(self.conditions.at(end_ns));
         let spikes = self.spikes;
         let traces = self.traces.as_mut().map(|traces| traces.advance(spikes, end_ns));
-        network.predict(traces, times_s, &past.units[excess..], log_rates)?;
+        network.predict(traces, times_s, past.units, log_rates)?;
         Ok(excess)
     }
 }

@@ -22,6 +22,18 @@ impl<'a> Spikes<'a> {
             units: &self.units[first..last],
         }
     }
+
+    /// The newest `most` of them, and how many older ones there are; their times in seconds from `start_ns` on into `times_s`.
+    pub fn newest(&self, most: usize, start_ns: i64, times_s: &mut Vec<f64>) -> (Spikes<'a>, usize) {
+        let excess = self.units.len().saturating_sub(most);
+        let newest = Spikes {
+            times_ns: &self.times_ns[excess..],
+            units: &self.units[excess..],
+        };
+        times_s.clear();
+        times_s.extend(newest.times_ns.iter().map(|&time| (time - start_ns) as f64 * 1e-9));
+        (newest, excess)
+    }
 }
 
 /// The window of a model in nanoseconds of the device clock.

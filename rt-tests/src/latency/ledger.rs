@@ -325,24 +325,23 @@ pub fn check_spikes(sent: Sent, counted: Counted, received: &[Received], problem
             counted.missed_deadline
         ));
     }
-    {
-        // Where the last bins were stood in for, nothing came that their counts could be carried on to.
-        let ends_stood_in = received.last().is_some_and(|last| last.has(flags::SKIPPED));
-        let sum = |field: fn(&Received) -> u32| received.iter().map(|one| u64::from(field(one))).sum::<u64>();
-        let said = [
-            ("in bins", sum(|one| one.header.spikes_in), counted.binned),
-            ("late", sum(|one| one.header.spikes_late), counted.late),
-            ("unknown", sum(|one| one.header.spikes_unknown), counted.unknown),
-        ];
-        for (what, by_messages, by_summary) in said {
-            // What is late after the last prediction has no message to stand in.
-            let late_after_all = what == "late" && by_messages < by_summary;
-            let carried_on_to_none = ends_stood_in && by_messages < by_summary;
-            if by_messages != by_summary && !late_after_all && !carried_on_to_none {
-                problems.push(format!(
-                    "{by_messages} spikes {what} by the messages, and {by_summary} by the summary"
-                ));
-            }
+    // Where the last bins were stood in for, nothing came that their counts could be carried on to.
+    let last_skipped = received.last().is_some_and(|last| last.has(flags::SKIPPED));
+    let ends_stood_in = counted.stood_in > 0 && last_skipped;
+    let sum = |field: fn(&Received) -> u32| received.iter().map(|one| u64::from(field(one))).sum::<u64>();
+    let said = [
+        ("in bins", sum(|one| one.header.spikes_in), counted.binned),
+        ("late", sum(|one| one.header.spikes_late), counted.late),
+        ("unknown", sum(|one| one.header.spikes_unknown), counted.unknown),
+    ];
+    for (what, by_messages, by_summary) in said {
+        // What is late after the last prediction has no message to stand in.
+        let late_after_all = what == "late" && by_messages < by_summary;
+        let carried_on_to_none = ends_stood_in && by_messages < by_summary;
+        if by_messages != by_summary && !late_after_all && !carried_on_to_none {
+            problems.push(format!(
+                "{by_messages} spikes {what} by the messages, and {by_summary} by the summary"
+            ));
         }
     }
     for (what, flag, counts) in [

@@ -42,6 +42,9 @@ impl Refiner {
     /// # Errors
     /// A network that cannot be built.
     pub(super) fn refine(&mut self, reference: &Reference, identities: &mut Identities) -> Result<(), IdentityError> {
+        if reference.kept().stretches.is_empty() {
+            return Ok(());
+        }
         let places = self.places(reference, identities)?;
         let Some(rows) = &mut identities.history else {
             return Ok(());
@@ -55,26 +58,6 @@ impl Refiner {
                 .for_each(|(weight, change)| *weight += *change as f32);
         }
         Ok(())
-    }
-
-    /// The network with these identities.
-    fn network(&mut self, identities: &Identities) -> Result<&mut dyn Inference, IdentityError> {
-        let units = identities.log_rates.len();
-        if self.network.as_ref().is_none_or(|(built, _)| *built != units) {
-            let ids: Vec<String> = (0..units).map(|unit| unit.to_string()).collect();
-            let mut known = unidentified(&self.checkpoint, "reference", &ids, &identities.log_rates)?;
-            identities.write(&mut known, 1);
-            let rows: Vec<usize> = (1..=units).collect();
-            let options = BuildOptions {
-                threads: 1,
-                ..BuildOptions::default()
-            };
-            let network = build(&known, &rows, &options).map_err(|error| IdentityError::Refined(error.to_string()))?;
-            self.network = Some((units, network));
-        }
-        let (_, network) = self.network.as_mut().expect("built above");
-        network.identify(identities);
-        Ok(network.as_mut())
     }
 
     fn places(&mut self, reference: &Reference, identities: &Identities) -> Result<Places, IdentityError> {
@@ -94,11 +77,15 @@ impl Refiner {
             counts: Vec::new(),
             weight: (stride as f64 / shape.bins as f64).min(1.0),
         };
-        let history = self.history.clone();
-        let bin_mix = self.bin_mix.clone();
-        let bin_s = self.checkpoint.config.bin_size;
+        let Refiner {
+            checkpoint,
+            history,
+            bin_mix,
+            network,
+            ..
+        } = self;
         let read = identities.history.as_ref().map_or(&[][..], |rows| &rows.read);
-        let network = self.network(identities)?;
+        let network = known_network(network, checkpoint, identities)?;
         let mut window = Window {
             times_s: Vec::new(),
             features: vec![0.0; units * (own_width + 1)],
@@ -111,7 +98,7 @@ impl Refiner {
             units: &kept.units,
         };
         for stretch in &kept.stretches {
-            let traces = Traces::of_path(&history, bin_s, &identities.log_rates);
+            let traces = Traces::of_path(history, checkpoint.config.bin_size, &identities.log_rates);
             let observed = [*stretch];
             let mut traces = TraceReader::new(traces, stretch.start_ns, shape.bin_ns, &observed);
             for place in (0..shape.horizons(stretch)).step_by(stride) {
@@ -140,6 +127,31 @@ impl Refiner {
     }
 }
 
+/// The checkpoint's network with these identities; built anew where there is none for as many units.
+fn known_network<'a>(
+    network: &'a mut Option<(usize, Box<dyn Inference>)>,
+    checkpoint: &Checkpoint,
+    identities: &Identities,
+) -> Result<&'a mut dyn Inference, IdentityError> {
+    let units = identities.log_rates.len();
+    let (_, network) = match network.take().filter(|(built, _)| *built == units) {
+        Some(built) => network.insert(built),
+        None => {
+            let ids: Vec<String> = (0..units).map(|unit| unit.to_string()).collect();
+            let unknown = unidentified(checkpoint, "reference", &ids, &identities.log_rates)?;
+            let rows: Vec<usize> = (1..=units).collect();
+            let options = BuildOptions {
+                threads: 1,
+                ..BuildOptions::default()
+            };
+            let built = build(&unknown, &rows, &options).map_err(|error| IdentityError::Refined(error.to_string()))?;
+            network.insert((units, built))
+        }
+    };
+    network.identify(identities);
+    Ok(network.as_mut())
+}
+
 /// What the network sees at one place; its buffers.
 struct Window {
     times_s: Vec<f64>,
@@ -160,14 +172,11 @@ impl Window {
     ) -> Result<(), IdentityError> {
         traces.features(&mut self.features);
         traces.population(&mut self.population);
-        let past = spikes.between(start_ns, now_ns);
-        let excess = past.units.len().saturating_sub(network.plan().max_spikes);
-        let times_s = past.times_ns[excess..]
-            .iter()
-            .map(|time| (time - start_ns) as f64 * 1e-9);
-        self.times_s.clear();
-        self.times_s.extend(times_s);
-        network.predict(Some(traces), &self.times_s, &past.units[excess..], log_rates)?;
+        let most = network.plan().max_spikes;
+        let (past, _) = spikes
+            .between(start_ns, now_ns)
+            .newest(most, start_ns, &mut self.times_s);
+        network.predict(Some(traces), &self.times_s, past.units, log_rates)?;
         Ok(())
     }
 }
@@ -175,8 +184,8 @@ impl Window {
 /// `Σ_n Σ_j R[n, j, r] all[n, j]`, `[C]`: `population` `[J, N]`, `read` `[N, J · C]`.
 fn components_of(population: &[f32], read: &[f32], units: usize, components: usize) -> Vec<f32> {
     let mut sums = vec![0.0; components];
+    let width = read.len() / units;
     for (j, row) in population.chunks_exact(units).enumerate() {
-        let width = read.len() / units;
         for (x, read) in row.iter().zip(read.chunks_exact(width)) {
             let read = &read[j * components..(j + 1) * components];
             sums.iter_mut().zip(read).for_each(|(sum, r)| *sum += x * r);
